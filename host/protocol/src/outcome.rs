@@ -1,0 +1,307 @@
+//! How an attempt ended, and what it cost.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Payload, WorkerId};
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The guest finished and left this output.
+    #[serde(rename = "ok")]
+    Ok(Payload),
+    /// The guest said that it failed, or left with a non-zero exit code.
+    GuestError {
+        /// Its code: 1 for an `Err` of a job function, the exit code of a plain command.
+        code: i32,
+        /// What it said.
+        message: String,
+        /// The causes, from the nearest to the root.
+        chain: Vec<String>,
+    },
+    /// The guest panicked.
+    Panic {
+        /// The panic's message.
+        message: String,
+        /// Source file, as the guest's compiler named it.
+        file: String,
+        /// Line in it, from 1.
+        line: u32,
+        /// Column, from 1.
+        column: u32,
+        /// The guest's functions, innermost first.
+        frames: Vec<String>,
+    },
+    /// The guest executed a trapping instruction or misused a host function.
+    Trap {
+        /// Why.
+        kind: TrapKind,
+        /// The guest's functions, innermost first.
+        frames: Vec<String>,
+    },
+    /// The guest used up its fuel.
+    OutOfFuel,
+    /// The guest failed after it was denied memory.
+    MemoryLimit,
+    /// The guest wrote more output than allowed.
+    OutputTooLarge,
+    /// The module or the job's description is not acceptable.
+    Rejected(String),
+    /// The guest recursed too deeply. The depth differs by machine.
+    StackOverflow,
+    /// The attempt ran past its deadline.
+    Deadline,
+    /// The worker had no memory left for a guest that was within its limits, or no way to read
+    /// its input.
+    HostOutOfMemory(String),
+    /// The host code around the guest panicked.
+    HostPanic(String),
+    /// The job lost this many workers.
+    WorkerLost(Vec<Loss>),
+    /// The submitter cancelled the job.
+    Cancelled,
+}
+
+impl Outcome {
+    /// Whether the job succeeded.
+    pub fn is_ok(&self) -> bool {
+        matches!(self, Outcome::Ok(_))
+    }
+
+    /// Whether the same job would end the same way on any machine of one engine fingerprint.
+    pub fn is_deterministic(&self) -> bool {
+        match self {
+            Outcome::Ok(_)
+            | Outcome::GuestError { .. }
+            | Outcome::Panic { .. }
+            | Outcome::Trap { .. }
+            | Outcome::OutOfFuel
+            | Outcome::MemoryLimit
+            | Outcome::OutputTooLarge
+            | Outcome::Rejected(_) => true,
+            Outcome::StackOverflow
+            | Outcome::Deadline
+            | Outcome::HostOutOfMemory(_)
+            | Outcome::HostPanic(_)
+            | Outcome::WorkerLost(_)
+            | Outcome::Cancelled => false,
+        }
+    }
+
+    /// Whether the fuel reported beside this outcome is exact, and so the same everywhere.
+    pub fn has_exact_fuel(&self) -> bool {
+        matches!(
+            self,
+            Outcome::Ok(_) | Outcome::GuestError { .. } | Outcome::OutOfFuel
+        )
+    }
+
+    /// The outcome's name in tables, JSON and filters.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Outcome::Ok(_) => "ok",
+            Outcome::GuestError { .. } => "guest-error",
+            Outcome::Panic { .. } => "panic",
+            Outcome::Trap { .. } => "trap",
+            Outcome::OutOfFuel => "out-of-fuel",
+            Outcome::MemoryLimit => "memory-limit",
+            Outcome::OutputTooLarge => "output-too-large",
+            Outcome::Rejected(_) => "rejected",
+            Outcome::StackOverflow => "stack-overflow",
+            Outcome::Deadline => "deadline",
+            Outcome::HostOutOfMemory(_) => "host-out-of-memory",
+            Outcome::HostPanic(_) => "host-panic",
+            Outcome::WorkerLost(_) => "worker-lost",
+            Outcome::Cancelled => "cancelled",
+        }
+    }
+
+    /// The guest's functions at the end, innermost first; empty for outcomes without frames.
+    pub fn frames(&self) -> &[String] {
+        match self {
+            Outcome::Panic { frames, .. } | Outcome::Trap { frames, .. } => frames,
+            _ => &[],
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    /// One line without frames, for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Ok(output) => write!(f, "ok, {} bytes", output.len()),
+            Outcome::GuestError {
+                code,
+                message,
+                chain,
+            } => {
+                write!(f, "error {code}: {message}")?;
+                chain.iter().try_for_each(|cause| write!(f, ": {cause}"))
+            }
+            Outcome::Panic {
+                message,
+                file,
+                line,
+                column,
+                ..
+            } => write!(f, "panicked at {file}:{line}:{column}: {message}"),
+            Outcome::Trap { kind, .. } => write!(f, "trap: {kind}"),
+            Outcome::OutOfFuel => f.write_str("out of fuel"),
+            Outcome::MemoryLimit => f.write_str("failed after it was denied memory"),
+            Outcome::OutputTooLarge => f.write_str("output too large"),
+            Outcome::Rejected(why) => write!(f, "rejected: {why}"),
+            Outcome::StackOverflow => f.write_str("stack overflow"),
+            Outcome::Deadline => f.write_str("deadline passed"),
+            Outcome::HostOutOfMemory(why) => write!(f, "worker out of memory: {why}"),
+            Outcome::HostPanic(why) => write!(f, "worker fault: {why}"),
+            Outcome::WorkerLost(losses) => {
+                write!(f, "lost {} workers:", losses.len())?;
+                losses
+                    .iter()
+                    .try_for_each(|loss| write!(f, " {}", loss.worker_name))
+            }
+            Outcome::Cancelled => f.write_str("cancelled"),
+        }
+    }
+}
+
+/// Why a guest trapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum TrapKind {
+    /// `unreachable`: what an abort compiles to.
+    Unreachable,
+    /// Memory access outside the memory.
+    MemoryOutOfBounds,
+    /// Table access outside the table.
+    TableOutOfBounds,
+    /// Call through an empty table entry.
+    NullReference,
+    /// Call through a table entry of another type.
+    BadSignature,
+    /// Integer overflow, as in `i32::MIN / -1`.
+    IntegerOverflow,
+    /// Integer division by zero.
+    DivisionByZero,
+    /// Conversion of a float that no integer represents.
+    BadConversion,
+    /// A host function was given a range outside the memory.
+    BadPointer,
+    /// A host function was given a handle that it never handed out.
+    BadHandle,
+    /// A guest exception that nobody caught.
+    Exception,
+    /// Any other trap.
+    Other,
+}
+
+impl fmt::Display for TrapKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TrapKind::Unreachable => "unreachable executed",
+            TrapKind::MemoryOutOfBounds => "memory access out of bounds",
+            TrapKind::TableOutOfBounds => "table access out of bounds",
+            TrapKind::NullReference => "call of a null reference",
+            TrapKind::BadSignature => "indirect call with the wrong signature",
+            TrapKind::IntegerOverflow => "integer overflow",
+            TrapKind::DivisionByZero => "integer division by zero",
+            TrapKind::BadConversion => "float not representable as integer",
+            TrapKind::BadPointer => "host function given a range outside the memory",
+            TrapKind::BadHandle => "host function given an unknown handle",
+            TrapKind::Exception => "uncaught exception",
+            TrapKind::Other => "trap",
+        })
+    }
+}
+
+/// One worker that was lost while it held the job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// The worker's connection.
+    pub worker: WorkerId,
+    /// Its name.
+    pub worker_name: String,
+    /// The attempt that it held.
+    pub attempt: u32,
+}
+
+/// The best solution that a job has reported so far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Incumbent {
+    /// Its objective value.
+    pub objective: f64,
+    /// A proven bound on the optimum, where one is known.
+    pub bound: Option<f64>,
+    /// The solution, in the guest's own encoding.
+    #[serde(with = "serde_bytes")]
+    pub solution: Vec<u8>,
+}
+
+/// One line of a job's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRecord {
+    /// 1 error, 2 warn, 3 info, 4 debug, 5 trace.
+    #[serde(rename = "l")]
+    pub level: u8,
+    /// Where the guest logged it: a module path, or `stdout` or `stderr`.
+    #[serde(rename = "t")]
+    pub target: String,
+    /// The text, without control characters.
+    #[serde(rename = "m")]
+    pub message: String,
+}
+
+/// How an attempt ended and what it cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// How it ended.
+    #[serde(rename = "o")]
+    pub outcome: Outcome,
+    /// Fuel used; exact where [`Outcome::has_exact_fuel`] says so, else a lower bound.
+    #[serde(rename = "f", default)]
+    pub fuel: u64,
+    /// Largest size of all memories and tables together, in bytes.
+    #[serde(rename = "m", default)]
+    pub peak_memory: u64,
+    /// Wall-clock time of the run in microseconds.
+    #[serde(rename = "w", default)]
+    pub wall_us: u64,
+    /// Name of the worker that ran it; empty where none did.
+    #[serde(rename = "n", default, skip_serializing_if = "String::is_empty")]
+    pub worker: String,
+    /// Which attempt this was, from 1; 0 where the job never ran.
+    #[serde(rename = "a", default)]
+    pub attempt: u32,
+    /// The log, cut at its limit.
+    #[serde(rename = "l", default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<LogRecord>,
+    /// Log entries that were dropped.
+    #[serde(rename = "d", default, skip_serializing_if = "is_zero")]
+    pub log_dropped: u64,
+    /// The last incumbent, whatever the outcome.
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    pub incumbent: Option<Incumbent>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Report {
+    /// The report of a job that never ran.
+    pub fn not_run(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            fuel: 0,
+            peak_memory: 0,
+            wall_us: 0,
+            worker: String::new(),
+            attempt: 0,
+            log: Vec::new(),
+            log_dropped: 0,
+            incumbent: None,
+        }
+    }
+}
