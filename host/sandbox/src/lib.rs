@@ -1,0 +1,42 @@
+//! Runs one job in a fresh WebAssembly sandbox.
+//!
+//! A module passes three stations, each once per worker, and then any number of jobs run on it:
+//!
+//! 1. [`gate`] looks at the bytes without compiling them: size and shape, validity under the exact
+//!    features of the profile, imports, declared minima.
+//! 2. [`compile`] turns them into native code, in a child process with limits of its own unless
+//!    the module is trusted; [`cache`] keeps that code, for this machine only.
+//! 3. [`Sandbox::prepare`] links the code with the host functions ([`host_v1`], [`host_wasi`]).
+//!
+//! [`Sandbox::run`] then runs one job in a new store and a new instance, under fuel, memory,
+//! wall-clock and output limits, and reports how it ended. Whatever a guest does is a value of
+//! [`optwasm_protocol::Outcome`]; it is never an error of this crate, a panic or a crash.
+//!
+//! Runs are synchronous and belong on threads of their own, with [`STACK_SIZE`] of stack.
+
+pub mod cache;
+pub mod compile;
+pub mod config;
+mod control;
+pub mod engine;
+mod ended;
+pub mod gate;
+mod guest_log;
+mod host_v1;
+mod host_wasi;
+mod limiter;
+mod prepare;
+mod run;
+mod state;
+
+pub use compile::compile_child;
+pub use config::{CompileLimits, Compiler, SandboxConfig};
+pub use control::Control;
+pub use engine::{EngineKind, WASMTIME_VERSION};
+pub use gate::Inspection;
+pub use prepare::{PrepareError, Prepared, Sandbox, SandboxError};
+pub use run::{Job, Setup};
+
+/// Stack that a thread needs on which jobs run: the guest's own megabyte and as much again for
+/// the host functions that it calls, rounded up generously because untouched stack is free.
+pub const STACK_SIZE: usize = 4 << 20;

@@ -1,0 +1,250 @@
+//! The sandbox itself: from module bytes to something that runs jobs.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use optwasm_protocol::{ContentId, Profile};
+use wasmtime::{Engine, InstancePre, Linker, Module};
+
+use crate::cache::DiskCache;
+use crate::compile::{CompileError, compile};
+use crate::config::{Compiler, SandboxConfig};
+use crate::engine::{EngineKind, Engines};
+use crate::gate::{self, Inspection, Unacceptable};
+use crate::state::JobState;
+use crate::{host_v1, host_wasi};
+
+/// Prepared modules kept in memory: batches of more modules than this at once are rare, and the
+/// disk cache is near.
+const PREPARED_MAX: usize = 64;
+
+/// Why there is no sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The engine cannot be set up on this machine: too little address space, or an architecture
+    /// that wasmtime does not compile for.
+    #[error("the WebAssembly engine cannot start: {0}")]
+    Engine(String),
+}
+
+/// Why a module cannot be run.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The module is not acceptable. Every worker says the same.
+    #[error("{0}")]
+    Rejected(String),
+    /// This machine failed. Another try or another worker may succeed.
+    #[error("{0}")]
+    Host(String),
+}
+
+impl From<Unacceptable> for PrepareError {
+    fn from(Unacceptable(why): Unacceptable) -> Self {
+        PrepareError::Rejected(why)
+    }
+}
+
+/// A module that is ready to run jobs.
+#[derive(Clone)]
+pub struct Prepared {
+    pub(crate) pre: InstancePre<JobState>,
+    pub(crate) inspection: Arc<Inspection>,
+}
+
+impl Prepared {
+    /// What the gate learned of it.
+    pub fn inspection(&self) -> &Inspection {
+        &self.inspection
+    }
+}
+
+/// Prepares modules and runs jobs on them. Shared by the threads that run them.
+pub struct Sandbox {
+    config: SandboxConfig,
+    engines: Engines,
+    linkers: [std::sync::OnceLock<Arc<Linker<JobState>>>; 3],
+    disk: Option<DiskCache>,
+    /// Most recently used last.
+    prepared: Mutex<Vec<((ContentId, EngineKind), Prepared)>>,
+    /// One compilation at a time: it takes all cores by itself.
+    compiling: Mutex<()>,
+    rejected: Mutex<HashMap<(ContentId, EngineKind), PrepareError>>,
+}
+
+/// Rejections that are remembered, so that a batch on a bad module is not compiled job by job.
+const REJECTED_MAX: usize = 1024;
+
+impl Sandbox {
+    /// Sets up a sandbox.
+    ///
+    /// A cache directory that cannot be used is reported through `tracing` and done without.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError`].
+    pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
+        let disk = config.cache_dir.as_deref().and_then(|dir| {
+            DiskCache::open(dir)
+                .inspect_err(|error| tracing::warn!("modules are not cached on disk: {error}"))
+                .ok()
+        });
+        let sandbox = Self {
+            engines: Engines::new(config.slots),
+            linkers: Default::default(),
+            disk,
+            prepared: Mutex::default(),
+            compiling: Mutex::default(),
+            rejected: Mutex::default(),
+            config,
+        };
+        sandbox.engine(EngineKind::Strict)?;
+        Ok(sandbox)
+    }
+
+    fn engine(&self, kind: EngineKind) -> Result<Arc<Engine>, SandboxError> {
+        let engine = self.engines.get(kind);
+        engine.map_err(|error| SandboxError::Engine(format!("{error:#}")))
+    }
+
+    fn linker(&self, kind: EngineKind, engine: &Engine) -> Result<Arc<Linker<JobState>>, PrepareError> {
+        let cell = &self.linkers[kind as usize];
+        if let Some(linker) = cell.get() {
+            return Ok(linker.clone());
+        }
+        let mut linker = Linker::new(engine);
+        host_wasi::define(&mut linker)
+            .and_then(|()| host_v1::define(&mut linker))
+            .map_err(|error| PrepareError::Host(format!("{error:#}")))?;
+        Ok(cell.get_or_init(|| Arc::new(linker)).clone())
+    }
+
+    /// Makes a module ready for jobs of `profile`: checks, compiles and links it, or takes it from
+    /// the cache. `id` must be the content id of `module`. May take seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`PrepareError`].
+    pub fn prepare(
+        &self,
+        id: ContentId,
+        module: &[u8],
+        profile: Profile,
+    ) -> Result<Prepared, PrepareError> {
+        let key = (id, EngineKind::of(profile));
+        if let Some(prepared) = self.remembered(&key) {
+            return Ok(prepared);
+        }
+        let _compiling = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(prepared) = self.remembered(&key) {
+            return Ok(prepared);
+        }
+        if let Some(error) = lock(&self.rejected).get(&key) {
+            return Err(error.clone());
+        }
+        let result = self.prepare_new(&key, module);
+        match &result {
+            Ok(prepared) => {
+                let mut all = lock(&self.prepared);
+                if all.len() >= PREPARED_MAX {
+                    all.remove(0);
+                }
+                all.push((key, prepared.clone()));
+            }
+            Err(error @ PrepareError::Rejected(_)) => {
+                let mut rejected = lock(&self.rejected);
+                if rejected.len() >= REJECTED_MAX {
+                    rejected.clear();
+                }
+                rejected.insert(key, error.clone());
+            }
+            Err(PrepareError::Host(_)) => {}
+        }
+        result
+    }
+
+    fn remembered(&self, key: &(ContentId, EngineKind)) -> Option<Prepared> {
+        let mut all = lock(&self.prepared);
+        let place = all.iter().position(|(candidate, _)| candidate == key)?;
+        let entry = all.remove(place);
+        let prepared = entry.1.clone();
+        all.push(entry);
+        Some(prepared)
+    }
+
+    fn prepare_new(
+        &self,
+        &(id, kind): &(ContentId, EngineKind),
+        module: &[u8],
+    ) -> Result<Prepared, PrepareError> {
+        let host = |error: wasmtime::Error| PrepareError::Host(format!("{error:#}"));
+        let inspection = Arc::new(gate::inspect(module, kind)?);
+        let engine = self
+            .engine(kind)
+            .map_err(|error| PrepareError::Host(error.to_string()))?;
+        let code = self.code(id, kind, module, &engine)?;
+        // SAFETY: `code` was made by this program, in this process, in its own child process, or
+        // earlier under a MAC that only this user's cache key makes; it is not altered afterwards.
+        let native = unsafe { Module::deserialize(&engine, &code) }.map_err(host)?;
+        // So that the first job does not pay for it. An optimization: without it jobs still run.
+        let _ = native.initialize_copy_on_write_image();
+        let pre = self
+            .linker(kind, &engine)?
+            .instantiate_pre(&native)
+            // Names were checked at the gate; what is left are types.
+            .map_err(|error| PrepareError::Rejected(format!("{error:#}")))?;
+        Ok(Prepared { pre, inspection })
+    }
+
+    fn code(
+        &self,
+        id: ContentId,
+        kind: EngineKind,
+        module: &[u8],
+        engine: &Engine,
+    ) -> Result<Vec<u8>, PrepareError> {
+        let engine = compatibility(kind, engine);
+        if let Some(code) = self.disk.as_ref().and_then(|disk| disk.get(&id, &engine)) {
+            return Ok(code);
+        }
+        let compiler = if self.config.trusted.contains(&id) {
+            &Compiler::InProcess
+        } else {
+            &self.config.compiler
+        };
+        let code = compile(module, kind, compiler, &self.config.compile_limits).map_err(
+            |error| match error {
+                CompileError::Refused(why) => PrepareError::Rejected(why),
+                CompileError::Child(error) => PrepareError::Host(error.to_string()),
+            },
+        )?;
+        if let Some(disk) = &self.disk
+            && let Err(error) = disk.put(&id, &engine, &code)
+        {
+            tracing::warn!("a compiled module was not cached on disk: {error}");
+        }
+        Ok(code)
+    }
+}
+
+/// What native code depends on: the engine, and the processor's own features.
+fn compatibility(kind: EngineKind, engine: &Engine) -> [u8; 32] {
+    use std::hash::{Hash, Hasher};
+    struct Collect(blake3::Hasher);
+    impl Hasher for Collect {
+        fn finish(&self) -> u64 {
+            0
+        }
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+    }
+    let mut collect = Collect(blake3::Hasher::new());
+    kind.fingerprint().hash(&mut collect);
+    engine.precompile_compatibility_hash().hash(&mut collect);
+    *collect.0.finalize().as_bytes()
+}
+
+/// Nothing that holds these locks can leave their content half changed.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

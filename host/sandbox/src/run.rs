@@ -1,0 +1,249 @@
+//! One job, from a fresh store to a report.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use optwasm_protocol::{Limits, Outcome, Profile, Report, Seed, TrapKind};
+use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
+
+use crate::control::Control;
+use crate::ended::Ended;
+use crate::guest_log::harmless;
+use crate::prepare::{Prepared, Sandbox};
+use crate::state::JobState;
+
+/// Longest function name in a report.
+const FRAME_MAX: usize = 200;
+
+/// What jobs of one batch have in common, with the blobs at hand.
+#[derive(Debug)]
+pub struct Setup {
+    /// The engine and its rules.
+    pub profile: Profile,
+    /// Arguments after `argv[0]`.
+    pub args: Vec<String>,
+    /// Environment variables.
+    pub env: Vec<(String, String)>,
+    /// Shared data by name.
+    pub blobs: Vec<(String, Bytes)>,
+    /// The seed.
+    pub seed: Seed,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            profile: Profile::Strict,
+            args: Vec::new(),
+            env: Vec::new(),
+            blobs: Vec::new(),
+            seed: Seed::default(),
+        }
+    }
+}
+
+/// One job.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// What it has in common with others.
+    pub setup: Arc<Setup>,
+    /// What it may use.
+    pub limits: Limits,
+    /// Its input.
+    pub input: Bytes,
+    /// The last checkpoint of an earlier attempt.
+    pub resume: Option<Bytes>,
+}
+
+impl Job {
+    /// A job with defaults for everything but the input.
+    pub fn new(input: impl Into<Bytes>) -> Self {
+        Self {
+            setup: Arc::default(),
+            limits: Limits::default(),
+            input: input.into(),
+            resume: None,
+        }
+    }
+}
+
+impl Sandbox {
+    /// Runs one job on the calling thread, which needs [`crate::STACK_SIZE`] of stack.
+    ///
+    /// `prepared` must have been prepared by this sandbox for the profile of the job.
+    pub fn run(&self, prepared: &Prepared, job: Job, control: &Control) -> Report {
+        match catch_unwind(AssertUnwindSafe(|| run(prepared, job, control))) {
+            Ok(report) => report,
+            Err(panic) => Report::not_run(Outcome::HostPanic(panic_message(&*panic))),
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|message| (*message).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "panic".to_owned())
+}
+
+fn run(prepared: &Prepared, job: Job, control: &Control) -> Report {
+    let inspection = prepared.inspection();
+    if inspection.minimum_memory > job.limits.memory {
+        return Report::not_run(Outcome::Rejected(format!(
+            "the module needs {} KiB of memory to start; the job allows {} KiB",
+            inspection.minimum_memory >> 10,
+            job.limits.memory >> 10
+        )));
+    }
+    let fuel = job.limits.fuel;
+    let state = JobState::new(job, control.clone(), !inspection.is_sdk);
+    let mut store = Store::new(prepared.pre.module().engine(), state);
+    store.limiter(|state| &mut state.limiter);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|context| {
+        context.data().check()?;
+        Ok(UpdateDeadline::Continue(1))
+    });
+    let result = start(prepared, &mut store, fuel);
+    let left = store.get_fuel().unwrap_or(0);
+
+    let mut state = store.into_data();
+    state.log.finish();
+    let outcome = match result {
+        Ok(()) => Outcome::Ok(std::mem::take(&mut state.output).into()),
+        Err(error) => classify(&error, &state),
+    };
+    Report {
+        fuel: if matches!(outcome, Outcome::OutOfFuel) {
+            fuel
+        } else {
+            fuel - left.min(fuel)
+        },
+        outcome,
+        peak_memory: state.limiter.peak,
+        wall_us: state.started.elapsed().as_micros() as u64,
+        worker: String::new(),
+        attempt: 0,
+        log: state.log.records,
+        log_dropped: state.log.dropped,
+        incumbent: state.incumbent,
+    }
+}
+
+fn start(prepared: &Prepared, store: &mut Store<JobState>, fuel: u64) -> wasmtime::Result<()> {
+    // Instantiation has a budget of its own, since what it costs differs by operating system.
+    store.set_fuel(fuel)?;
+    let instance = prepared.pre.instantiate(&mut *store)?;
+    store.set_fuel(fuel)?;
+    store.data_mut().memory = instance.get_memory(&mut *store, "memory");
+    let main = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
+    main.call(&mut *store, ())
+}
+
+fn classify(error: &wasmtime::Error, state: &JobState) -> Outcome {
+    let outcome = if let Some(ended) = error.downcast_ref::<Ended>() {
+        from_ended(ended, error, state)
+    } else if let Some(trap) = error.downcast_ref::<Trap>() {
+        from_trap(*trap, error)
+    } else if error.is::<wasmtime::ThrownException>() {
+        trap(TrapKind::Exception, error)
+    } else {
+        // Neither the guest's doing nor a trap: the machine did not give what an instance needs.
+        Outcome::HostOutOfMemory(format!("{error:#}"))
+    };
+    let failed = matches!(outcome, Outcome::Panic { .. } | Outcome::Trap { .. })
+        || matches!(error.downcast_ref::<Ended>(), Some(Ended::Exit(_)))
+            && !outcome.is_ok();
+    if failed && state.limiter.denied {
+        return Outcome::MemoryLimit;
+    }
+    outcome
+}
+
+fn from_ended(ended: &Ended, error: &wasmtime::Error, state: &JobState) -> Outcome {
+    match ended {
+        Ended::Exit(0) => Outcome::Ok(state.output.clone().into()),
+        Ended::Exit(code) => {
+            let tail = state.log.stderr_tail();
+            Outcome::GuestError {
+                code: *code,
+                message: if tail.is_empty() {
+                    format!("exit code {code}")
+                } else {
+                    tail
+                },
+                chain: Vec::new(),
+            }
+        }
+        Ended::Fail {
+            code,
+            message,
+            chain,
+        } => Outcome::GuestError {
+            code: *code,
+            message: message.clone(),
+            chain: chain.clone(),
+        },
+        Ended::Panic {
+            message,
+            file,
+            line,
+            column,
+        } => Outcome::Panic {
+            message: message.clone(),
+            file: file.clone(),
+            line: *line,
+            column: *column,
+            frames: frames(error),
+        },
+        Ended::BadPointer => trap(TrapKind::BadPointer, error),
+        Ended::BadHandle => trap(TrapKind::BadHandle, error),
+        Ended::OutOfFuel => Outcome::OutOfFuel,
+        Ended::OutputTooLarge => Outcome::OutputTooLarge,
+        Ended::Deadline => Outcome::Deadline,
+        Ended::Cancelled => Outcome::Cancelled,
+        Ended::HostOutOfMemory(why) => Outcome::HostOutOfMemory(why.clone()),
+    }
+}
+
+fn from_trap(kind: Trap, error: &wasmtime::Error) -> Outcome {
+    let kind = match kind {
+        Trap::OutOfFuel => return Outcome::OutOfFuel,
+        Trap::StackOverflow => return Outcome::StackOverflow,
+        Trap::UnreachableCodeReached => TrapKind::Unreachable,
+        Trap::MemoryOutOfBounds => TrapKind::MemoryOutOfBounds,
+        Trap::TableOutOfBounds => TrapKind::TableOutOfBounds,
+        Trap::IndirectCallToNull | Trap::NullReference => TrapKind::NullReference,
+        Trap::BadSignature => TrapKind::BadSignature,
+        Trap::IntegerOverflow => TrapKind::IntegerOverflow,
+        Trap::IntegerDivisionByZero => TrapKind::DivisionByZero,
+        Trap::BadConversionToInteger => TrapKind::BadConversion,
+        _ => TrapKind::Other,
+    };
+    trap(kind, error)
+}
+
+fn trap(kind: TrapKind, error: &wasmtime::Error) -> Outcome {
+    Outcome::Trap {
+        kind,
+        frames: frames(error),
+    }
+}
+
+/// The guest's functions at the end, innermost first, by the names that their author gave them.
+fn frames(error: &wasmtime::Error) -> Vec<String> {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
+        return Vec::new();
+    };
+    let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
+        Some(name) => {
+            let name = format!("{:#}", rustc_demangle::demangle(name));
+            harmless(&name.chars().take(FRAME_MAX).collect::<String>())
+        }
+        None => format!("function {}", frame.func_index()),
+    };
+    backtrace.frames().iter().map(name).collect()
+}
