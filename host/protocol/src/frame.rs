@@ -192,8 +192,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let Some(body) = self.buffer.get(HEADER..HEADER + len) else {
             return Ok(None);
         };
-        let message =
-            ciborium::from_reader(body).map_err(|error| FrameError::Malformed(error.to_string()))?;
+        let message = ciborium::from_reader(body)
+            .map_err(|error| FrameError::Malformed(error.to_string()))?;
         self.buffer.advance(HEADER + len);
         Ok(Some(message))
     }

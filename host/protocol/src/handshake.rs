@@ -217,7 +217,12 @@ pub async fn receive(
 pub async fn refuse(mut stream: Stream, code: RefusalCode, message: String) -> HandshakeError {
     let refusal = Refusal { code, message };
     // Whether the peer still hears it changes nothing.
-    if stream.writer.send(&Answer::Refused(refusal.clone())).await.is_ok() {
+    if stream
+        .writer
+        .send(&Answer::Refused(refusal.clone()))
+        .await
+        .is_ok()
+    {
         let _ = stream.writer.finish().await;
         // The peer closes once it has read the answer; closing before could overtake it.
         let _ = stream.reader.next::<Bytes>().await;

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::ContentId;
 
 /// Which engine runs a job and what its guest can observe of the world.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
     /// Deterministic on one processor architecture: same job, same bytes, same fuel. The default.

@@ -53,6 +53,9 @@ pub enum ToWorker {
     /// Stop these attempts, or drop them where they have not begun.
     #[serde(rename = "r")]
     Revoke(Vec<(JobId, u32)>),
+    /// Give these attempts back where they have not begun: another worker is idle.
+    #[serde(rename = "c")]
+    Recall(Vec<(JobId, u32)>),
     /// No job of this batch will follow.
     #[serde(rename = "f")]
     Forget(BatchId),

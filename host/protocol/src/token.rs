@@ -213,6 +213,22 @@ impl Authority {
         Self(key)
     }
 
+    /// A new one.
+    ///
+    /// # Errors
+    ///
+    /// Where the operating system has no randomness.
+    pub fn generate() -> Result<Self, std::io::Error> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(std::io::Error::other)?;
+        Ok(Self(key))
+    }
+
+    /// The key. It is secret.
+    pub fn key(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// The secret that belongs to `claims`.
     pub fn secret(&self, claims: &Claims) -> Secret {
         Secret(*blake3::keyed_hash(&self.0, &claims.to_bytes()).as_bytes())

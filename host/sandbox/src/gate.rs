@@ -7,11 +7,12 @@
 
 use serde::{Deserialize, Serialize};
 use wasmparser::{
-    ExternalKind, Operator, Parser, Payload, TypeRef, ValidPayload, Validator, WasmFeatures,
+    CompositeInnerType, ExternalKind, Operator, Parser, Payload, TypeRef, TypeSectionReader,
+    ValidPayload, Validator, WasmFeatures,
 };
 
 use crate::engine::EngineKind;
-use crate::limiter::{TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::limiter::{MEMORIES_MAX, TABLE_ELEMENT, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::{host_v1, host_wasi};
 
 /// Largest module: a whole Python with its libraries has 99 MB.
@@ -28,6 +29,13 @@ pub const LOCALS_MAX: u32 = 5_000;
 pub const GLOBALS_MAX: u32 = 10_000;
 /// Most data and element segments.
 pub const SEGMENTS_MAX: u32 = 50_000;
+/// Most types: HiGHS has a few hundred.
+pub const TYPES_MAX: u32 = 10_000;
+/// Most parameters, and most results, of one type. A branch is validated against all of them, so
+/// that a byte of `br_table` costs as many steps; compilers pass what is larger in memory.
+pub const ARITY_MAX: usize = 128;
+/// Most imports: 62 functions are offered, and toolchains import each once.
+pub const IMPORTS_MAX: usize = 1000;
 /// Longest name of an import or export.
 const NAME_MAX: usize = 1 << 12;
 /// Largest `optwasm:abi` section.
@@ -100,17 +108,22 @@ pub fn inspect(module: &[u8], kind: EngineKind) -> Result<Inspection, Unacceptab
     let mut tables = 0;
     let mut start_export = None;
     let mut has_memory_export = false;
+    let mut types = None;
 
     for payload in Parser::new(0).parse_all(module) {
         let payload = payload.map_err(|error| malformed(&error))?;
         // Shape first, so that nothing is validated that is refused anyway.
         match &payload {
+            Payload::TypeSection(section) => check_types(section.clone())?,
             Payload::ImportSection(section) => {
                 for import in section.clone().into_imports() {
                     let import = import.map_err(|error| malformed(&error))?;
                     check_import(import.module, import.name, import.ty)?;
                     found.is_sdk |= (import.module, import.name) == (host_v1::MODULE, "output_write");
                     found.imports.push(format!("{}.{}", import.module, import.name));
+                    if found.imports.len() > IMPORTS_MAX {
+                        refuse!("the module has more than {IMPORTS_MAX} imports");
+                    }
                 }
             }
             Payload::FunctionSection(section) => {
@@ -128,10 +141,11 @@ pub fn inspect(module: &[u8], kind: EngineKind) -> Result<Inspection, Unacceptab
                             table.ty.initial
                         );
                     }
-                    found.minimum_memory += table.ty.initial * 8;
+                    found.minimum_memory += table.ty.initial * TABLE_ELEMENT;
                 }
             }
             Payload::MemorySection(section) => {
+                at_most("memories", section.count(), MEMORIES_MAX)?;
                 for memory in section.clone() {
                     let memory = memory.map_err(|error| malformed(&error))?;
                     let bytes = memory.initial.saturating_mul(64 << 10);
@@ -156,7 +170,12 @@ pub fn inspect(module: &[u8], kind: EngineKind) -> Result<Inspection, Unacceptab
                     }
                 }
             }
-            Payload::CodeSectionEntry(body) => check_body(body, found.functions)?,
+            // Its work would escape the fuel budget, which begins at `_start`.
+            Payload::StartSection { .. } => refuse!(
+                "the module has a start section: let `_start` do its work (AssemblyScript: build \
+                 with `--exportStart _start`)"
+            ),
+            Payload::CodeSectionEntry(body) => check_body(body)?,
             Payload::CustomSection(section) if section.name() == "optwasm:abi" => {
                 found.abi = Some(abi_section(section.data())?);
             }
@@ -164,6 +183,7 @@ pub fn inspect(module: &[u8], kind: EngineKind) -> Result<Inspection, Unacceptab
         }
         match validator.payload(&payload) {
             Ok(ValidPayload::Func(function, body)) => functions_to_validate.push((function, body)),
+            Ok(ValidPayload::End(all)) => types = Some(all),
             Ok(_) => {}
             Err(error) => return Err(invalid(&error, module, kind)),
         }
@@ -177,11 +197,15 @@ pub fn inspect(module: &[u8], kind: EngineKind) -> Result<Inspection, Unacceptab
             .map_err(|error| invalid(&error, module, kind))?;
         allocations = function.into_allocations();
     }
-    if start_export.is_none() {
+    let (Some(start), Some(types)) = (start_export, types) else {
         refuse!(
             "the module does not export the function `_start`: build a program (a crate with \
              `main`, not a library) for wasm32-wasip1"
         );
+    };
+    let start = types[types.as_ref().core_function_at(start)].unwrap_func();
+    if !start.params().is_empty() || !start.results().is_empty() {
+        refuse!("the function `_start` must have neither parameters nor results");
     }
     if !has_memory_export && !found.imports.is_empty() {
         refuse!("the module does not export its memory as `memory`");
@@ -216,7 +240,26 @@ fn at_most(what: &str, count: u32, limit: u32) -> Result<(), Unacceptable> {
     Ok(())
 }
 
-fn check_body(body: &wasmparser::FunctionBody<'_>, functions: u32) -> Result<(), Unacceptable> {
+fn check_types(section: TypeSectionReader<'_>) -> Result<(), Unacceptable> {
+    let mut count = 0;
+    for group in section {
+        for ty in group.map_err(|error| malformed(&error))?.types() {
+            count += 1;
+            at_most("types", count, TYPES_MAX)?;
+            if let CompositeInnerType::Func(function) = &ty.composite_type.inner {
+                let arity = function.params().len().max(function.results().len());
+                if arity > ARITY_MAX {
+                    refuse!(
+                        "a function type has {arity} parameters or results; the limit is {ARITY_MAX}"
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_body(body: &wasmparser::FunctionBody<'_>) -> Result<(), Unacceptable> {
     let size = body.range().len();
     if size > BODY_MAX {
         refuse!("a function has {size} bytes; the limit is {BODY_MAX}: build it with less inlining");
@@ -227,14 +270,17 @@ fn check_body(body: &wasmparser::FunctionBody<'_>, functions: u32) -> Result<(),
         locals = locals.saturating_add(count);
     }
     at_most("locals in one function", locals, LOCALS_MAX)?;
-    // A body shorter than the limit cannot hold more calls than that: a call takes two bytes.
-    if size / 2 <= CALLS_MAX as usize || functions == 0 {
+    // A short body cannot hold more calls than the limit: each takes two bytes.
+    if size / 2 <= CALLS_MAX as usize {
         return Ok(());
     }
     let mut calls = 0;
     for operator in body.get_operators_reader().map_err(|error| malformed(&error))? {
         match operator.map_err(|error| malformed(&error))? {
-            Operator::Call { .. } | Operator::CallIndirect { .. } => calls += 1,
+            Operator::Call { .. }
+            | Operator::CallIndirect { .. }
+            | Operator::ReturnCall { .. }
+            | Operator::ReturnCallIndirect { .. } => calls += 1,
             _ => {}
         }
     }

@@ -41,18 +41,31 @@ impl GuestLog {
         }
     }
 
+    /// Whether everything from here on is dropped.
+    pub(crate) fn is_full(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Counts a record that was not even made because the log is full.
+    pub(crate) fn drop_record(&mut self) {
+        self.dropped += 1;
+    }
+
     pub(crate) fn record(&mut self, level: u8, target: &str, message: &str) {
+        if self.is_full() {
+            return self.drop_record();
+        }
+        let (target, message) = (harmless(target), harmless(message));
         let size = target.len() + message.len() + RECORD_OVERHEAD;
         if size > self.left {
             self.left = 0;
-            self.dropped += 1;
-            return;
+            return self.drop_record();
         }
         self.left -= size;
         self.records.push(LogRecord {
             level,
-            target: harmless(target),
-            message: harmless(message),
+            target,
+            message,
         });
     }
 
@@ -62,6 +75,12 @@ impl GuestLog {
             let excess = (self.stderr_tail.len() + keep.len()).saturating_sub(TAIL_MAX);
             self.stderr_tail.drain(..excess);
             self.stderr_tail.extend_from_slice(keep);
+        }
+        if self.is_full() {
+            // A flood must cost no more than looking at it.
+            let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+            self.dropped += lines as u64;
+            return;
         }
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             for part in piece.chunks(LINE_MAX) {

@@ -38,7 +38,7 @@ const TEXT_MAX: usize = 16 * 1024;
 const CHAIN_MAX: usize = 32;
 /// Largest incumbent and checkpoint: they travel inside messages, which hold 4 MiB.
 const EVENT_MAX: usize = 1 << 20;
-/// Longest blob name.
+/// Longest log target and file name, and what finding a blob by its name is charged for at most.
 const NAME_MAX: usize = 256;
 
 type Result<T> = wasmtime::Result<T>;
@@ -116,14 +116,21 @@ fn read(guest: &mut Guest<'_>, source: &Bytes, offset: u64, ptr: u32, len: u32) 
     })?)
 }
 
-/// Text from the guest, cut at `max` bytes and harmless to a terminal. It is charged for.
-fn text(guest: &mut Guest<'_>, ptr: u32, len: u32, max: usize) -> Result<String> {
-    let taken = len.min(max as u32);
-    charge(guest, u64::from(taken))?;
-    let (memory, _) = memory_and_state(guest)?;
-    range(memory, ptr, len)?;
-    let bytes = &memory[range(memory, ptr, taken)?];
-    Ok(harmless(&String::from_utf8_lossy(bytes)))
+/// Bytes of a text that the guest names, cut at `max`.
+fn cut(memory: &[u8], ptr: u32, len: u32, max: usize) -> std::result::Result<&[u8], Ended> {
+    let text = &memory[range(memory, ptr, len)?];
+    Ok(&text[..text.len().min(max)])
+}
+
+/// What reading texts of these lengths, cut at these maxima, is charged for.
+fn charge_texts<const N: usize>(guest: &mut Guest<'_>, texts: [(u32, usize); N]) -> Result<()> {
+    let taken = texts.map(|(len, max)| u64::from(len).min(max as u64));
+    charge(guest, taken.iter().sum())
+}
+
+/// Text for people: harmless to a terminal.
+fn readable(bytes: &[u8]) -> String {
+    harmless(&String::from_utf8_lossy(bytes))
 }
 
 fn output_write(mut guest: Guest<'_>, ptr: u32, len: u32) -> Result<()> {
@@ -140,18 +147,17 @@ fn fail(mut guest: Guest<'_>, code: i32, ptr: u32, len: u32) -> Result<()> {
         #[serde(default)]
         chain: Vec<String>,
     }
-    let taken = len.min((CHAIN_MAX * TEXT_MAX) as u32);
-    charge(&mut guest, u64::from(taken))?;
+    const MAX: usize = CHAIN_MAX * TEXT_MAX;
+    charge_texts(&mut guest, [(len, MAX)])?;
     let (memory, _) = memory_and_state(&mut guest)?;
-    range(memory, ptr, len)?;
-    let bytes = &memory[range(memory, ptr, taken)?];
-    let cut = |text: &str| harmless(&text.chars().take(TEXT_MAX).collect::<String>());
+    let bytes = cut(memory, ptr, len, MAX)?;
+    let text = |text: &str| readable(&text.as_bytes()[..text.len().min(TEXT_MAX)]);
     let (message, chain) = match ciborium::from_reader::<Failure, _>(bytes) {
         Ok(failure) => {
             let chain = failure.chain.iter().take(CHAIN_MAX);
-            (cut(&failure.message), chain.map(|c| cut(c)).collect())
+            (text(&failure.message), chain.map(|cause| text(cause)).collect())
         }
-        Err(_) => (cut(&String::from_utf8_lossy(bytes)), Vec::new()),
+        Err(_) => (readable(&bytes[..bytes.len().min(TEXT_MAX)]), Vec::new()),
     };
     Err(Ended::Fail {
         code,
@@ -170,11 +176,11 @@ fn panic(
     line: u32,
     column: u32,
 ) -> Result<()> {
-    let message = text(&mut guest, message_ptr, message_len, TEXT_MAX)?;
-    let file = text(&mut guest, file_ptr, file_len, TEXT_MAX)?;
+    charge_texts(&mut guest, [(message_len, TEXT_MAX), (file_len, NAME_MAX)])?;
+    let (memory, _) = memory_and_state(&mut guest)?;
     Err(Ended::Panic {
-        message,
-        file,
+        message: readable(cut(memory, message_ptr, message_len, TEXT_MAX)?),
+        file: readable(cut(memory, file_ptr, file_len, NAME_MAX)?),
         line,
         column,
     }
@@ -189,10 +195,16 @@ fn log(
     message_ptr: u32,
     message_len: u32,
 ) -> Result<()> {
-    let target = text(&mut guest, target_ptr, target_len, NAME_MAX)?;
-    let message = text(&mut guest, message_ptr, message_len, TEXT_MAX)?;
-    let level = level.clamp(1, 5) as u8;
-    guest.data_mut().log.record(level, &target, &message);
+    charge_texts(&mut guest, [(target_len, NAME_MAX), (message_len, TEXT_MAX)])?;
+    let (memory, state) = memory_and_state(&mut guest)?;
+    let target = cut(memory, target_ptr, target_len, NAME_MAX)?;
+    let message = cut(memory, message_ptr, message_len, TEXT_MAX)?;
+    if state.log.is_full() {
+        state.log.drop_record();
+        return Ok(());
+    }
+    let (target, message) = (String::from_utf8_lossy(target), String::from_utf8_lossy(message));
+    state.log.record(level.clamp(1, 5) as u8, &target, &message);
     Ok(())
 }
 
@@ -240,9 +252,11 @@ fn checkpoint(mut guest: Guest<'_>, ptr: u32, len: u32) -> Result<()> {
 }
 
 fn blob_open(mut guest: Guest<'_>, ptr: u32, len: u32) -> Result<i32> {
-    let name = text(&mut guest, ptr, len, NAME_MAX)?;
-    let blobs = &guest.data().job.setup.blobs;
-    let place = blobs.iter().position(|(candidate, _)| *candidate == name);
+    charge_texts(&mut guest, [(len, NAME_MAX)])?;
+    let (memory, state) = memory_and_state(&mut guest)?;
+    let name = &memory[range(memory, ptr, len)?];
+    let mut blobs = state.job.setup.blobs.iter();
+    let place = blobs.position(|(candidate, _)| candidate.as_bytes() == name);
     Ok(place.map_or(-1, |place| place as i32))
 }
 

@@ -2,15 +2,16 @@
 //!
 //! wasmtime's own limiter bounds each memory by itself; here a running total counts. Growth that
 //! the limit denies is answered as WebAssembly says (−1), and remembered: a guest that then fails
-//! did so for want of memory. Growth that the machine denies ends the job instead, since a job
-//! must not see the difference between machines.
+//! did so for want of memory. Growth beyond the maximum that the module itself declares is
+//! answered alike, and not remembered. Growth that the machine denies ends the job instead, since
+//! a job must not see the difference between machines.
 
 use wasmtime::ResourceLimiter;
 
 use crate::ended::Ended;
 
 /// What one table element counts for: a pointer.
-const TABLE_ELEMENT: u64 = 8;
+pub(crate) const TABLE_ELEMENT: u64 = 8;
 
 /// Tables of one instance; the pooling allocator is set up for as many.
 pub(crate) const TABLES_MAX: u32 = 4;
@@ -23,7 +24,9 @@ pub(crate) const MEMORIES_MAX: u32 = 8;
 pub(crate) struct Limiter {
     limit: u64,
     total: u64,
+    /// Largest total so far, in bytes.
     pub(crate) peak: u64,
+    /// Whether the limit has denied anything.
     pub(crate) denied: bool,
 }
 
@@ -37,9 +40,9 @@ impl Limiter {
         }
     }
 
-    fn grow(&mut self, bytes: u64, within_declared: bool) -> bool {
+    fn grow(&mut self, bytes: u64) -> bool {
         let total = self.total.saturating_add(bytes);
-        if total > self.limit || !within_declared {
+        if total > self.limit {
             self.denied = true;
             return false;
         }
@@ -56,15 +59,12 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let within = maximum.is_none_or(|maximum| desired <= maximum);
-        Ok(self.grow((desired - current) as u64, within))
+        let declared = maximum.is_none_or(|maximum| desired <= maximum);
+        Ok(declared && self.grow(desired.saturating_sub(current) as u64))
     }
 
+    /// Only called for growth that was allowed above, so that it is the machine that denies it.
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        // Also called after a denial above, where the guest is to see the failure.
-        if self.denied {
-            return Ok(());
-        }
         Err(Ended::HostOutOfMemory(format!("{error:#}")).into())
     }
 
@@ -74,9 +74,13 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let maximum = maximum.unwrap_or(usize::MAX).min(TABLE_ELEMENTS_MAX);
+        let declared = maximum.is_none_or(|maximum| desired <= maximum);
+        if declared && desired > TABLE_ELEMENTS_MAX {
+            self.denied = true;
+            return Ok(false);
+        }
         let bytes = (desired.saturating_sub(current) as u64).saturating_mul(TABLE_ELEMENT);
-        Ok(self.grow(bytes, desired <= maximum))
+        Ok(declared && self.grow(bytes))
     }
 
     fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {

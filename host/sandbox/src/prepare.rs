@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use optwasm_protocol::{ContentId, Profile};
-use wasmtime::{Engine, InstancePre, Linker, Module};
+use wasmtime::{Engine, InstancePre, Linker, Module, ModuleExport};
 
 use crate::cache::DiskCache;
 use crate::compile::{CompileError, compile};
@@ -48,6 +48,10 @@ impl From<Unacceptable> for PrepareError {
 #[derive(Clone)]
 pub struct Prepared {
     pub(crate) pre: InstancePre<JobState>,
+    /// Where `_start` is, so that no job looks its name up.
+    pub(crate) start: ModuleExport,
+    /// Where the memory is; a module without imports needs none.
+    pub(crate) memory: Option<ModuleExport>,
     pub(crate) inspection: Arc<Inspection>,
 }
 
@@ -176,15 +180,11 @@ impl Sandbox {
         &(id, kind): &(ContentId, EngineKind),
         module: &[u8],
     ) -> Result<Prepared, PrepareError> {
-        let host = |error: wasmtime::Error| PrepareError::Host(format!("{error:#}"));
         let inspection = Arc::new(gate::inspect(module, kind)?);
         let engine = self
             .engine(kind)
             .map_err(|error| PrepareError::Host(error.to_string()))?;
-        let code = self.code(id, kind, module, &engine)?;
-        // SAFETY: `code` was made by this program, in this process, in its own child process, or
-        // earlier under a MAC that only this user's cache key makes; it is not altered afterwards.
-        let native = unsafe { Module::deserialize(&engine, &code) }.map_err(host)?;
+        let native = self.native(id, kind, module, &engine)?;
         // So that the first job does not pay for it. An optimization: without it jobs still run.
         let _ = native.initialize_copy_on_write_image();
         let pre = self
@@ -192,19 +192,34 @@ impl Sandbox {
             .instantiate_pre(&native)
             // Names were checked at the gate; what is left are types.
             .map_err(|error| PrepareError::Rejected(format!("{error:#}")))?;
-        Ok(Prepared { pre, inspection })
+        let start = native
+            .get_export_index("_start")
+            .ok_or_else(|| PrepareError::Host("the compiler lost `_start`".to_owned()))?;
+        Ok(Prepared {
+            pre,
+            start,
+            memory: native.get_export_index("memory"),
+            inspection,
+        })
     }
 
-    fn code(
+    /// Native code of a module: from the disk where it is there and loads, else compiled.
+    fn native(
         &self,
         id: ContentId,
         kind: EngineKind,
         module: &[u8],
         engine: &Engine,
-    ) -> Result<Vec<u8>, PrepareError> {
-        let engine = compatibility(kind, engine);
-        if let Some(code) = self.disk.as_ref().and_then(|disk| disk.get(&id, &engine)) {
-            return Ok(code);
+    ) -> Result<Module, PrepareError> {
+        // SAFETY: the code was made by this program, in this process, in its own child process, or
+        // earlier under a MAC that only this user's cache key makes; wasmtime copies it.
+        let load = |code: &[u8]| unsafe { Module::deserialize(engine, code) };
+        let compatible = compatibility(kind, engine);
+        if let Some(code) = self.disk.as_ref().and_then(|disk| disk.get(&id, &compatible)) {
+            match load(&code) {
+                Ok(native) => return Ok(native),
+                Err(error) => tracing::warn!("a cached module does not load: {error:#}"),
+            }
         }
         let compiler = if self.config.trusted.contains(&id) {
             &Compiler::InProcess
@@ -217,12 +232,14 @@ impl Sandbox {
                 CompileError::Child(error) => PrepareError::Host(error.to_string()),
             },
         )?;
+        let native = load(&code)
+            .map_err(|error| PrepareError::Host(format!("compiled code does not load: {error:#}")))?;
         if let Some(disk) = &self.disk
-            && let Err(error) = disk.put(&id, &engine, &code)
+            && let Err(error) = disk.put(&id, &compatible, &code)
         {
             tracing::warn!("a compiled module was not cached on disk: {error}");
         }
-        Ok(code)
+        Ok(native)
     }
 }
 

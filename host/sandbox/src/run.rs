@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use optwasm_protocol::{Limits, Outcome, Profile, Report, Seed, TrapKind};
-use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime::{Extern, Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use crate::control::Control;
 use crate::ended::Ended;
@@ -107,14 +107,16 @@ fn run(prepared: &Prepared, job: Job, control: &Control) -> Report {
         context.data().check()?;
         Ok(UpdateDeadline::Continue(1))
     });
-    let result = start(prepared, &mut store, fuel);
+    // Caught here so that what the job used until then is reported; the store is not used again.
+    let result = catch_unwind(AssertUnwindSafe(|| start(prepared, &mut store, fuel)));
     let left = store.get_fuel().unwrap_or(0);
 
     let mut state = store.into_data();
     state.log.finish();
     let outcome = match result {
-        Ok(()) => Outcome::Ok(std::mem::take(&mut state.output).into()),
-        Err(error) => classify(&error, &state),
+        Ok(Ok(())) => output(&mut state),
+        Ok(Err(error)) => classify(&error, &mut state),
+        Err(panic) => Outcome::HostPanic(panic_message(&*panic)),
     };
     Report {
         fuel: if matches!(outcome, Outcome::OutOfFuel) {
@@ -134,22 +136,37 @@ fn run(prepared: &Prepared, job: Job, control: &Control) -> Report {
 }
 
 fn start(prepared: &Prepared, store: &mut Store<JobState>, fuel: u64) -> wasmtime::Result<()> {
-    // Instantiation has a budget of its own, since what it costs differs by operating system.
-    store.set_fuel(fuel)?;
+    store.data().check()?;
+    // Instantiating is free, since what it costs differs by operating system. The gate bounds it:
+    // no module has a start section.
+    store.set_fuel(u64::MAX)?;
     let instance = prepared.pre.instantiate(&mut *store)?;
     store.set_fuel(fuel)?;
-    store.data_mut().memory = instance.get_memory(&mut *store, "memory");
-    let main = instance.get_typed_func::<(), ()>(&mut *store, "_start")?;
-    main.call(&mut *store, ())
+    store.data_mut().memory = prepared
+        .memory
+        .and_then(|memory| instance.get_module_export(&mut *store, &memory))
+        .and_then(Extern::into_memory);
+    let main = instance
+        .get_module_export(&mut *store, &prepared.start)
+        .and_then(Extern::into_func)
+        .ok_or_else(|| wasmtime::format_err!("the instance has no `_start`"))?;
+    main.typed::<(), ()>(&mut *store)?.call(&mut *store, ())
 }
 
-fn classify(error: &wasmtime::Error, state: &JobState) -> Outcome {
+fn output(state: &mut JobState) -> Outcome {
+    Outcome::Ok(std::mem::take(&mut state.output).into())
+}
+
+fn classify(error: &wasmtime::Error, state: &mut JobState) -> Outcome {
     let outcome = if let Some(ended) = error.downcast_ref::<Ended>() {
         from_ended(ended, error, state)
     } else if let Some(trap) = error.downcast_ref::<Trap>() {
         from_trap(*trap, error)
     } else if error.is::<wasmtime::ThrownException>() {
         trap(TrapKind::Exception, error)
+    } else if state.limiter.denied {
+        // No room for what the engine itself keeps for the guest, such as its exceptions.
+        Outcome::MemoryLimit
     } else {
         // Neither the guest's doing nor a trap: the machine did not give what an instance needs.
         Outcome::HostOutOfMemory(format!("{error:#}"))
@@ -163,9 +180,9 @@ fn classify(error: &wasmtime::Error, state: &JobState) -> Outcome {
     outcome
 }
 
-fn from_ended(ended: &Ended, error: &wasmtime::Error, state: &JobState) -> Outcome {
+fn from_ended(ended: &Ended, error: &wasmtime::Error, state: &mut JobState) -> Outcome {
     match ended {
-        Ended::Exit(0) => Outcome::Ok(state.output.clone().into()),
+        Ended::Exit(0) => output(state),
         Ended::Exit(code) => {
             let tail = state.log.stderr_tail();
             Outcome::GuestError {

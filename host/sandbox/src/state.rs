@@ -74,8 +74,8 @@ impl JobState {
         }
     }
 
-    /// The context of those WASI functions that wasmtime-wasi answers: one without descriptors,
-    /// arguments or environment, made when the first of them is called.
+    /// The context of wasmtime-wasi's functions: one without descriptors, arguments or
+    /// environment, made when the first of them is called.
     pub(crate) fn wasi(&mut self) -> &mut WasiP1Ctx {
         self.wasi
             .get_or_insert_with(|| WasiCtxBuilder::new().build_p1())
@@ -96,6 +96,9 @@ impl JobState {
         if (self.output.len() + bytes.len()) as u64 > self.job.limits.output {
             return Err(Ended::OutputTooLarge);
         }
+        self.output
+            .try_reserve(bytes.len())
+            .map_err(|error| Ended::HostOutOfMemory(error.to_string()))?;
         self.output.extend_from_slice(bytes);
         Ok(())
     }
@@ -117,7 +120,15 @@ impl JobState {
 
 /// Charges the guest for a call into the host that moves `bytes`.
 pub(crate) fn charge(caller: &mut Caller<'_, JobState>, bytes: u64) -> wasmtime::Result<()> {
-    let cost = CALL_COST + bytes / BYTES_PER_FUEL;
+    spend(caller, CALL_COST + bytes / BYTES_PER_FUEL)
+}
+
+/// Charges for `bytes` that a call moves which was charged for before they were known.
+pub(crate) fn charge_bytes(caller: &mut Caller<'_, JobState>, bytes: u64) -> wasmtime::Result<()> {
+    spend(caller, bytes / BYTES_PER_FUEL)
+}
+
+fn spend(caller: &mut Caller<'_, JobState>, cost: u64) -> wasmtime::Result<()> {
     let left = caller.get_fuel()?;
     if left < cost {
         caller.set_fuel(0)?;

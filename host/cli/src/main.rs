@@ -1,0 +1,2 @@
+//! The `optwasm` command.
+fn main() {}

@@ -1,0 +1,410 @@
+//! One client's connection: a stream for each request.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use optwasm_protocol::frame::{FrameError, SOFT_FRAME};
+use optwasm_protocol::job::Template;
+use optwasm_protocol::link::{CloseCode, Writer};
+use optwasm_protocol::message::{
+    BatchSpec, ErrorCode, Order, Request, RequestError, Response, SubmitPart,
+};
+use optwasm_protocol::token::{Claims, Role};
+use optwasm_protocol::{BLOB_MAX, BatchId, ContentId, INLINE_MAX, JOBS_MAX, Link, Payload, Stream};
+use optwasm_store::{Store, StoreError};
+use tokio::task::spawn_local;
+
+use crate::{Coordinator, now_ms};
+
+/// How often a watcher hears of changes, at most.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+/// How often a watcher hears when nothing changes.
+const WATCH_IDLE: Duration = Duration::from_secs(1);
+/// Ids in one request.
+const IDS_MAX: usize = 10_000;
+/// Longest text anywhere in a batch's description, and most entries of any list in it.
+const TEXT_MAX: usize = 64 * 1024;
+const ENTRIES_MAX: usize = 1024;
+/// Largest log that a job may keep: it travels inside one message with the rest of its report.
+const LOG_MAX: u64 = 1 << 20;
+
+/// Why a request ended early.
+enum Failure {
+    /// The client is told.
+    Request(RequestError),
+    /// The stream broke, or what came on it is nonsense.
+    Frame(FrameError),
+}
+
+impl From<FrameError> for Failure {
+    fn from(error: FrameError) -> Self {
+        Failure::Frame(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::Full { .. } => ErrorCode::Storage,
+            StoreError::Hash(_) => ErrorCode::Invalid,
+            StoreError::Closed => ErrorCode::Shutdown,
+        };
+        fail(code, error.to_string())
+    }
+}
+
+fn fail(code: ErrorCode, message: impl Into<String>) -> Failure {
+    let message = message.into();
+    Failure::Request(RequestError { code, message })
+}
+
+fn no_batch(batch: BatchId) -> Failure {
+    fail(ErrorCode::NotFound, format!("there is no batch {batch}"))
+}
+
+/// Serves a client until it leaves.
+pub(crate) async fn serve<S: Store>(coordinator: &Coordinator<S>, link: &Link, claims: Claims) {
+    serve_streams(coordinator, link, claims.role).await;
+}
+
+/// Serves the streams that a worker opens for blobs, until the link ends.
+pub(crate) async fn serve_blobs<S: Store>(coordinator: &Coordinator<S>, link: &Link) -> String {
+    serve_streams(coordinator, link, Role::Worker).await
+}
+
+async fn serve_streams<S: Store>(coordinator: &Coordinator<S>, link: &Link, role: Role) -> String {
+    loop {
+        let stream = match link.accept().await {
+            Ok(stream) => stream,
+            Err(ended) => return ended.to_string(),
+        };
+        let coordinator = coordinator.clone();
+        let link = link.clone();
+        // As many at once as the transport lets a peer open.
+        spawn_local(async move {
+            let served = tokio::select! {
+                served = serve_stream(&coordinator, role, stream) => served,
+                _ = link.closed() => Ok(()),
+            };
+            match served {
+                Err(error @ (FrameError::Malformed(_) | FrameError::TooLarge(_))) => {
+                    link.close(CloseCode::Protocol, &error.to_string());
+                }
+                // A client may drop a request at any time.
+                Err(FrameError::Io(_) | FrameError::Ended) | Ok(()) => {}
+            }
+        });
+    }
+}
+
+/// What a role may ask for.
+fn allows(role: Role, request: &Request) -> bool {
+    match request {
+        Request::GetBlob(_) => role != Role::Read,
+        Request::PutBlob(..) | Request::Missing(_) => role != Role::Read,
+        Request::Submit(_) | Request::Cancel(_) | Request::Remove(_) => {
+            matches!(role, Role::Admin | Role::Client)
+        }
+        Request::Batch(_)
+        | Request::Batches
+        | Request::Watch(_)
+        | Request::Results { .. }
+        | Request::Workers => role != Role::Worker,
+        Request::IssueToken(..) | Request::RevokeToken(_) | Request::Shutdown => {
+            role == Role::Admin
+        }
+    }
+}
+
+async fn serve_stream<S: Store>(
+    coordinator: &Coordinator<S>,
+    role: Role,
+    mut stream: Stream,
+) -> Result<(), FrameError> {
+    let Some(request) = stream.reader.next::<Request>().await? else {
+        return Ok(());
+    };
+    let result = if allows(role, &request) {
+        answer(coordinator, request, &mut stream).await
+    } else {
+        let message = format!("a token for the role `{role}` does not allow this");
+        Err(fail(ErrorCode::Unauthorized, message))
+    };
+    match result {
+        Ok(()) => {}
+        Err(Failure::Request(error)) => stream.writer.send(&Response::Error(error)).await?,
+        Err(Failure::Frame(error)) => return Err(error),
+    }
+    stream.writer.finish().await
+}
+
+async fn answer<S: Store>(
+    coordinator: &Coordinator<S>,
+    request: Request,
+    stream: &mut Stream,
+) -> Result<(), Failure> {
+    let inner = &coordinator.0;
+    let response = match request {
+        Request::Missing(ids) => {
+            if ids.len() > IDS_MAX {
+                return Err(fail(ErrorCode::Invalid, "too many ids"));
+            }
+            let missing = ids.into_iter().filter(|id| !inner.store.has_blob(id));
+            Response::Missing(missing.collect())
+        }
+        Request::PutBlob(id, len) => return put_blob(coordinator, id, len, stream).await,
+        Request::GetBlob(id) => {
+            let Some(bytes) = inner.store.get_blob(id).await? else {
+                return Err(fail(ErrorCode::NotFound, format!("there is no blob {id}")));
+            };
+            stream.writer.push(&Response::Blob(bytes.len() as u64))?;
+            return Ok(stream.writer.send_body(&bytes).await?);
+        }
+        Request::Submit(spec) => submit(coordinator, *spec, stream).await?,
+        Request::Batch(batch) => {
+            let status = inner.hub.borrow().status(batch);
+            Response::Batch(Box::new(status.ok_or_else(|| no_batch(batch))?))
+        }
+        Request::Batches => {
+            let hub = inner.hub.borrow();
+            let batches = inner.store.batches();
+            let mut latest: Vec<_> = batches.iter().rev().take(ENTRIES_MAX).collect();
+            latest.reverse();
+            Response::Batches(latest.into_iter().filter_map(|b| hub.status(*b)).collect())
+        }
+        Request::Watch(batch) => return watch(coordinator, batch, &mut stream.writer).await,
+        Request::Results {
+            batch,
+            order,
+            cursor,
+            follow,
+        } => {
+            return results(
+                coordinator,
+                batch,
+                order,
+                cursor,
+                follow,
+                &mut stream.writer,
+            )
+            .await;
+        }
+        Request::Cancel(batch) => {
+            let commit = inner.hub.borrow_mut().cancel(batch);
+            commit.ok_or_else(|| no_batch(batch))?.wait().await?;
+            Response::Done
+        }
+        Request::Remove(batch) => match inner.hub.borrow_mut().remove(batch) {
+            None => return Err(no_batch(batch)),
+            Some(false) => {
+                let message = format!("batch {batch} is not done: cancel it first");
+                return Err(fail(ErrorCode::Invalid, message));
+            }
+            Some(true) => Response::Done,
+        },
+        Request::Workers => Response::Workers(inner.hub.borrow().worker_statuses()),
+        Request::IssueToken(role, seconds) => {
+            let expires = match seconds {
+                0 => 0,
+                seconds => (now_ms() / 1000).saturating_add(seconds),
+            };
+            let token = inner.authority.issue(inner.fingerprint, role, expires);
+            let token = token.map_err(|e| fail(ErrorCode::Storage, e.to_string()))?;
+            Response::Token(token.expose())
+        }
+        Request::RevokeToken(name) => {
+            if name.len() != 16 || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(fail(ErrorCode::Invalid, "a token's name has 16 digits"));
+            }
+            let revoked = inner.revocations.borrow_mut().revoke(&name.to_lowercase());
+            revoked.map_err(|error| fail(ErrorCode::Storage, error.to_string()))?;
+            Response::Done
+        }
+        Request::Shutdown => {
+            stream.writer.send(&Response::Done).await?;
+            // The answer should arrive before the link is closed under it.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            coordinator.stop();
+            return Ok(());
+        }
+    };
+    Ok(stream.writer.send(&response).await?)
+}
+
+async fn put_blob<S: Store>(
+    coordinator: &Coordinator<S>,
+    id: ContentId,
+    len: u64,
+    stream: &mut Stream,
+) -> Result<(), Failure> {
+    if len > BLOB_MAX {
+        let message = format!("a blob of {len} bytes is too large; the limit is {BLOB_MAX}");
+        return Err(fail(ErrorCode::Invalid, message));
+    }
+    if coordinator.0.store.has_blob(&id) {
+        return Ok(stream.writer.send(&Response::Done).await?);
+    }
+    stream.writer.send(&Response::Go).await?;
+    // Grows with what arrives, not with what was announced.
+    let mut bytes = BytesMut::new();
+    stream
+        .reader
+        .read_body(len, |piece| bytes.extend_from_slice(piece))
+        .await?;
+    coordinator.0.store.put_blob(id, bytes.freeze()).await?;
+    Ok(stream.writer.send(&Response::Done).await?)
+}
+
+/// Whether a batch's description is within reason, in words where it is not.
+fn check(spec: &BatchSpec) -> Result<(), String> {
+    let Template {
+        args,
+        env,
+        blobs,
+        limits,
+        ..
+    } = &spec.template;
+    let entries = args.len() + env.len() + blobs.len() + spec.require.len();
+    if entries > ENTRIES_MAX {
+        return Err(format!(
+            "more than {ENTRIES_MAX} arguments, variables, blobs and labels"
+        ));
+    }
+    let pairs = env.iter().map(|(k, v)| k.len() + v.len());
+    let labels = spec.require.iter().map(|(k, v)| k.len() + v.len());
+    let text: usize = pairs.chain(labels).sum::<usize>()
+        + args.iter().map(String::len).sum::<usize>()
+        + blobs.iter().map(|(name, _)| name.len()).sum::<usize>()
+        + spec.name.len();
+    if text > TEXT_MAX {
+        return Err(format!(
+            "more than {TEXT_MAX} bytes of arguments and variables"
+        ));
+    }
+    let nul = args.iter().chain(env.iter().flat_map(|(k, v)| [k, v]));
+    if nul.into_iter().any(|text| text.contains('\0')) {
+        return Err("an argument or variable holds a NUL character".to_owned());
+    }
+    if env
+        .iter()
+        .any(|(key, _)| key.is_empty() || key.contains('='))
+    {
+        return Err("a variable's name is empty or holds `=`".to_owned());
+    }
+    if limits.log > LOG_MAX {
+        return Err(format!(
+            "a log of {} bytes; the limit is {LOG_MAX}",
+            limits.log
+        ));
+    }
+    if limits.output > BLOB_MAX {
+        return Err(format!(
+            "an output of {} bytes; the limit is {BLOB_MAX}",
+            limits.output
+        ));
+    }
+    if limits.fuel == 0 || limits.deadline_ms == 0 {
+        return Err("a limit of 0 fuel or 0 ms lets nothing run".to_owned());
+    }
+    Ok(())
+}
+
+async fn submit<S: Store>(
+    coordinator: &Coordinator<S>,
+    spec: BatchSpec,
+    stream: &mut Stream,
+) -> Result<Response, Failure> {
+    check(&spec).map_err(|why| fail(ErrorCode::Invalid, why))?;
+    let store = &coordinator.0.store;
+    let mut inputs: Vec<Payload> = Vec::new();
+    while let SubmitPart::Inputs(more) = stream.reader.expect().await? {
+        for input in &more {
+            match input {
+                Payload::Inline(bytes) if bytes.len() > INLINE_MAX => {
+                    return Err(fail(ErrorCode::Invalid, "an inline input is too large"));
+                }
+                Payload::Blob(_, id) if !store.has_blob(id) => {
+                    let message = format!("the input {id} was not uploaded");
+                    return Err(fail(ErrorCode::NotFound, message));
+                }
+                _ => {}
+            }
+        }
+        inputs.extend(more);
+        if inputs.len() > JOBS_MAX as usize {
+            let message = format!("more than {JOBS_MAX} jobs");
+            return Err(fail(ErrorCode::Invalid, message));
+        }
+    }
+    if inputs.is_empty() {
+        return Err(fail(ErrorCode::Invalid, "a batch without jobs"));
+    }
+    let template = &spec.template;
+    let shared = template.blobs.iter().map(|(_, id)| id);
+    for id in shared.chain([&template.module]) {
+        if !store.has_blob(id) {
+            return Err(fail(
+                ErrorCode::NotFound,
+                format!("the blob {id} was not uploaded"),
+            ));
+        }
+    }
+    inputs.shrink_to_fit();
+    let (batch, commit) = coordinator.0.hub.borrow_mut().submit(spec, inputs)?;
+    commit.wait().await?;
+    Ok(Response::Submitted(batch))
+}
+
+async fn watch<S: Store>(
+    coordinator: &Coordinator<S>,
+    batch: BatchId,
+    writer: &mut Writer,
+) -> Result<(), Failure> {
+    loop {
+        let bell = coordinator.0.hub.borrow().bell(batch);
+        // Listening begins here, before the state is read, so that no change falls in between.
+        let rung = bell.as_ref().map(|bell| bell.notified());
+        let status = coordinator.0.hub.borrow().status(batch);
+        let status = status.ok_or_else(|| no_batch(batch))?;
+        let done = status.is_done();
+        writer.send(&Response::Batch(Box::new(status))).await?;
+        match rung {
+            Some(rung) if !done => {
+                let _ = tokio::time::timeout(WATCH_IDLE, rung).await;
+                tokio::time::sleep(WATCH_INTERVAL).await;
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+async fn results<S: Store>(
+    coordinator: &Coordinator<S>,
+    batch: BatchId,
+    order: Order,
+    mut cursor: u32,
+    follow: bool,
+    writer: &mut Writer,
+) -> Result<(), Failure> {
+    loop {
+        let bell = coordinator.0.hub.borrow().bell(batch);
+        let rung = bell.as_ref().map(|bell| bell.notified());
+        let page = coordinator
+            .0
+            .store
+            .results(batch, order, cursor, SOFT_FRAME);
+        let page = page.ok_or_else(|| no_batch(batch))?;
+        cursor = page.cursor;
+        let empty = page.results.is_empty();
+        let end = page.last || (empty && (!follow || rung.is_none()));
+        if !empty || end {
+            writer.send(&Response::Results(page)).await?;
+        }
+        if end {
+            return Ok(());
+        }
+        if empty && let Some(rung) = rung {
+            rung.await;
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! A coordinator: scheduler and store behind a service for workers and clients.
+//!
+//! One thread holds everything. [`hub`] is its core: it tells the scheduler what happened, carries
+//! out what the scheduler decides, and appends to the store; it never waits. Around it, one task
+//! per worker ([`worker`]) and one per client request ([`client`]) read messages, call the hub, and
+//! write what the hub left for them. Results go from the store to the client page by page, so a
+//! slow client costs nothing but its own time.
+//!
+//! [`Coordinator::serve`] takes any [`Link`]: QUIC connections that [`Coordinator::listen`] accepts,
+//! or pipes within the process.
+
+mod client;
+pub mod dir;
+mod hub;
+mod worker;
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use optwasm_protocol::endpoint::{self, EndpointError};
+use optwasm_protocol::handshake::{self, HandshakeError, Intent, RefusalCode};
+use optwasm_protocol::link::CloseCode;
+use optwasm_protocol::token::Authority;
+use optwasm_protocol::{Fingerprint, Identity, Link};
+use optwasm_store::Store;
+use tokio::sync::watch;
+use tokio::task::spawn_local;
+
+use crate::dir::Revocations;
+use crate::hub::Hub;
+
+/// Name and version of this software, as peers see it.
+pub const SOFTWARE: &str = concat!("optwasm/", env!("CARGO_PKG_VERSION"));
+
+/// How long a peer may take to introduce itself.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections at once: 10 000 workers and clients cost about 1 GB in QUIC buffers.
+const PEERS_MAX: usize = 10_000;
+
+/// How often the scheduler hears that time passes.
+const TICK: Duration = Duration::from_millis(50);
+
+/// A coordinator. Clones are handles to the same one.
+///
+/// Its methods spawn local tasks: they must be called on a [`tokio::task::LocalSet`].
+pub struct Coordinator<S>(Rc<Inner<S>>);
+
+impl<S> Clone for Coordinator<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+struct Inner<S> {
+    hub: RefCell<Hub<S>>,
+    store: Rc<S>,
+    authority: Authority,
+    fingerprint: Fingerprint,
+    revocations: RefCell<Revocations>,
+    peers: std::cell::Cell<usize>,
+    stop: watch::Sender<bool>,
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
+    elapsed.unwrap_or_default().as_millis() as u64
+}
+
+impl<S: Store> Coordinator<S> {
+    /// A coordinator that keeps its state in `store`, is known by the certificate `fingerprint`,
+    /// and admits holders of tokens that `authority` issued and that are not revoked.
+    pub fn new(
+        store: S,
+        authority: Authority,
+        fingerprint: Fingerprint,
+        revocations: Revocations,
+    ) -> Self {
+        let store = Rc::new(store);
+        let this = Self(Rc::new(Inner {
+            hub: RefCell::new(Hub::new(store.clone())),
+            store,
+            authority,
+            fingerprint,
+            revocations: RefCell::new(revocations),
+            peers: 0.into(),
+            stop: watch::channel(false).0,
+        }));
+        let ticking = Rc::downgrade(&this.0);
+        spawn_local(async move {
+            loop {
+                tokio::time::sleep(TICK).await;
+                match ticking.upgrade() {
+                    Some(inner) => inner.hub.borrow_mut().tick(),
+                    None => break,
+                }
+            }
+        });
+        this
+    }
+
+    /// Accepts connections at `address` (port 0 for any) from now on; returns where.
+    ///
+    /// # Errors
+    ///
+    /// [`EndpointError`].
+    pub fn listen(
+        &self,
+        address: SocketAddr,
+        identity: &Identity,
+    ) -> Result<SocketAddr, EndpointError> {
+        let endpoint = endpoint::listen(address, identity)?;
+        let local = endpoint
+            .local_addr()
+            .map_err(|error| EndpointError::Bind(address, error))?;
+        let this = self.clone();
+        spawn_local(async move {
+            let mut stopping = this.0.stop.subscribe();
+            loop {
+                let incoming = tokio::select! {
+                    incoming = endpoint.accept() => incoming,
+                    _ = stopping.wait_for(|stop| *stop) => None,
+                };
+                let Some(incoming) = incoming else { break };
+                // An address that has not been shown to be real is asked to show it first, so
+                // that forged ones cost nothing.
+                if this.0.peers.get() > PEERS_MAX / 2 && !incoming.remote_address_validated() {
+                    let _ = incoming.retry();
+                    continue;
+                }
+                let this = this.clone();
+                spawn_local(async move {
+                    match incoming.await {
+                        Ok(connection) => this.serve(Link::Quic(connection)).await,
+                        Err(error) => tracing::debug!("a connection attempt failed: {error}"),
+                    }
+                });
+            }
+            endpoint.wait_idle().await;
+        });
+        Ok(local)
+    }
+
+    /// Serves one peer until it leaves.
+    pub async fn serve(&self, link: Link) {
+        let peers = &self.0.peers;
+        peers.set(peers.get() + 1);
+        let mut stopping = self.0.stop.subscribe();
+        tokio::select! {
+            () = self.serve_peer(&link) => {}
+            _ = stopping.wait_for(|stop| *stop) => {
+                link.close(CloseCode::Shutdown, "the coordinator is shutting down");
+            }
+        }
+        peers.set(peers.get() - 1);
+    }
+
+    async fn serve_peer(&self, link: &Link) {
+        let inner = &self.0;
+        let hello = tokio::time::timeout(
+            HELLO_TIMEOUT,
+            handshake::receive(link, &inner.authority, now_ms() / 1000, |id| {
+                inner.revocations.borrow().contains(id)
+            }),
+        );
+        let (hello, mut stream) = match hello.await {
+            Ok(Ok(hello)) => hello,
+            Ok(Err(error)) => {
+                tracing::info!("{} was not admitted: {error}", link.peer());
+                let code = match error {
+                    HandshakeError::Refused(_) => CloseCode::Refused,
+                    _ => CloseCode::Protocol,
+                };
+                return link.close(code, &error.to_string());
+            }
+            Err(_) => return link.close(CloseCode::Protocol, "no hello"),
+        };
+        if inner.peers.get() > PEERS_MAX {
+            let message = format!("this coordinator has {PEERS_MAX} connections already");
+            handshake::refuse(stream, RefusalCode::Busy, message).await;
+            return link.close(CloseCode::Refused, "busy");
+        }
+        match hello.intent {
+            Intent::Worker(info) => worker::serve(self, link, stream, info).await,
+            Intent::Client => {
+                if handshake::welcome(&mut stream, SOFTWARE, None)
+                    .await
+                    .is_ok()
+                {
+                    client::serve(self, link, hello.claims).await;
+                }
+            }
+        }
+    }
+
+    /// Ends the coordinator: peers are told, and [`stopped`](Self::stopped) resolves.
+    pub fn stop(&self) {
+        self.0.stop.send_replace(true);
+    }
+
+    /// Resolves when the coordinator has been told to stop, by [`stop`](Self::stop) or by an
+    /// administrator.
+    pub async fn stopped(&self) {
+        // Fails only when the sender is gone, which `self` holds.
+        let _ = self.0.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+}

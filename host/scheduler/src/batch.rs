@@ -1,0 +1,221 @@
+//! A batch: its waiting and held jobs and its place in the order of service.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use crate::class::{Class, ClassId, Pass, Turn};
+use crate::estimate::Ewma;
+use crate::ranges::RangeSet;
+use crate::returned::{Place, Returned, ReturnedJobs, Trouble};
+use crate::status::DoneCounts;
+use crate::worker::Worker;
+use crate::{BatchId, BatchSpec, Time, WorkerId};
+
+/// What a job of unknown service time is charged until its report corrects it, in microseconds:
+/// the default look-ahead, between a job that does nothing and one that is long.
+const UNKNOWN_SERVICE_US: u64 = 4_000;
+
+/// Passes count in 2^-32 microseconds, so that even the largest weight divides one microsecond.
+const PASS_SHIFT: u32 = 32;
+
+/// A job in the hands of a worker.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) worker: WorkerId,
+    pub(crate) attempt: u32,
+    pub(crate) since: Time,
+    /// Key in the worker's `held`.
+    pub(crate) order: u64,
+    /// What it was charged for.
+    pub(crate) expected_us: Option<u64>,
+    pub(crate) recalled: bool,
+    pub(crate) trouble: Option<Box<Trouble>>,
+}
+
+/// A batch that found no room on a worker it matches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Blocked {
+    pub(crate) since: Time,
+    /// The worker that is kept for it.
+    pub(crate) reserved: Option<WorkerId>,
+}
+
+/// What a batch could do with a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Choice {
+    /// The job to hand out if there is room.
+    pub(crate) index: Option<u32>,
+    /// A job waits for a free slot.
+    pub(crate) needs_slot: bool,
+    /// A job waits for the worker to be empty.
+    pub(crate) needs_empty: bool,
+}
+
+/// One batch. Its waiting jobs are `fresh` and `returned`; with the keys of `held` these are
+/// disjoint, and all other indices below `count` have finished.
+#[derive(Clone, Debug)]
+pub(crate) struct Batch {
+    pub(crate) id: BatchId,
+    pub(crate) class: ClassId,
+    pub(crate) priority: i32,
+    pub(crate) retries: u32,
+    pub(crate) loss_limit: u32,
+    pub(crate) count: u32,
+    pub(crate) fresh: RangeSet,
+    pub(crate) returned: ReturnedJobs,
+    pub(crate) held: BTreeMap<u32, Held>,
+    pub(crate) pass: Pass,
+    pub(crate) service: Ewma,
+    pub(crate) blocked: Option<Blocked>,
+    pub(crate) cancelled: bool,
+    pub(crate) done: DoneCounts,
+    pub(crate) retried: u64,
+    pub(crate) superseded: u64,
+    weight: u32,
+}
+
+impl Batch {
+    /// A batch without jobs.
+    pub(crate) fn new(id: BatchId, class: ClassId, spec: &BatchSpec) -> Self {
+        Batch {
+            id,
+            class,
+            priority: spec.priority,
+            retries: spec.retries,
+            loss_limit: spec.loss_limit.max(1),
+            count: 0,
+            fresh: RangeSet::default(),
+            returned: ReturnedJobs::default(),
+            held: BTreeMap::new(),
+            pass: 0,
+            service: Ewma::default(),
+            blocked: None,
+            cancelled: false,
+            done: DoneCounts::default(),
+            retried: 0,
+            superseded: 0,
+            weight: spec.weight.max(1),
+        }
+    }
+
+    /// Adds jobs at the end, up to `count` in all.
+    pub(crate) fn grow_to(&mut self, count: u32) {
+        self.fresh.push(self.count..count);
+        self.count = count;
+    }
+
+    /// Notes that jobs finished in an earlier life of the caller.
+    pub(crate) fn restore(&mut self, finished: &[Range<u32>]) {
+        for range in finished {
+            self.done.restored += u64::from(self.fresh.remove_range(range.clone()));
+        }
+    }
+
+    pub(crate) fn waiting(&self) -> u32 {
+        self.fresh.len() + self.returned.len()
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.waiting() == 0 && self.held.is_empty()
+    }
+
+    /// Its place in the order, if it has waiting jobs.
+    pub(crate) fn turn(&self) -> Option<Turn> {
+        (self.waiting() > 0).then_some(Turn {
+            priority: Reverse(self.priority),
+            pass: self.pass,
+            batch: self.id,
+        })
+    }
+
+    /// How far `service_us` moves the pass.
+    pub(crate) fn charge(&self, service_us: Option<u64>) -> Pass {
+        let us = service_us.unwrap_or(UNKNOWN_SERVICE_US).max(1);
+        (Pass::from(us) << PASS_SHIFT) / Pass::from(self.weight)
+    }
+
+    /// Replaces what a hand-out was charged by what it turned out to cost; `None`: nothing.
+    pub(crate) fn settle(&mut self, charged_us: Option<u64>, cost_us: Option<u64>) {
+        let cost = cost_us.map_or(0, |us| self.charge(Some(us)));
+        self.pass = (self.pass + cost).saturating_sub(self.charge(charged_us));
+    }
+
+    /// The waiting job that `worker`, one of the workers of `class`, should take: the lowest index,
+    /// but a job that has to be alone before others, since empty workers are rare.
+    pub(crate) fn choose(&self, id: WorkerId, worker: &Worker, class: &Class) -> Choice {
+        let mut choice = Choice {
+            index: self.fresh.first(),
+            ..Choice::default()
+        };
+        for (demand, index) in self.returned.heads() {
+            if demand.avoids(id, &class.workers) {
+                continue;
+            }
+            match demand.place {
+                Place::Alone if worker.held.is_empty() => {
+                    return Choice {
+                        index: Some(index),
+                        ..Choice::default()
+                    };
+                }
+                Place::Alone => choice.needs_empty = true,
+                Place::FreeSlot if !worker.has_free_slot() => choice.needs_slot = true,
+                Place::FreeSlot | Place::Anywhere => {
+                    choice.index = Some(choice.index.map_or(index, |lowest| lowest.min(index)));
+                }
+            }
+        }
+        choice
+    }
+
+    /// Takes a waiting job out, with what it needs and went through.
+    pub(crate) fn take_waiting(&mut self, index: u32) -> Option<(Place, Returned)> {
+        if self.fresh.remove(index) {
+            return Some((Place::Anywhere, Returned::default()));
+        }
+        self.returned.take(index)
+    }
+
+    /// The last attempt number of a waiting job, 0 if it was never handed out.
+    pub(crate) fn last_attempt(&self, index: u32) -> Option<u32> {
+        if self.fresh.contains(index) {
+            return Some(0);
+        }
+        self.returned.get(index).map(|(_, job)| job.last_attempt)
+    }
+
+    /// Puts a job that was held among the waiting ones.
+    pub(crate) fn put_back(
+        &mut self,
+        index: u32,
+        last_attempt: u32,
+        trouble: Option<Box<Trouble>>,
+    ) {
+        self.returned.insert(
+            index,
+            Returned {
+                last_attempt,
+                trouble,
+            },
+            self.loss_limit,
+        );
+    }
+
+    /// All unfinished jobs as ascending disjoint ranges.
+    pub(crate) fn unfinished(&self) -> Vec<Range<u32>> {
+        let single = |index: u32| index..index + 1;
+        let mut all: Vec<Range<u32>> = self.fresh.iter().collect();
+        all.extend(self.returned.indices().map(single));
+        all.extend(self.held.keys().copied().map(single));
+        all.sort_unstable_by_key(|range| range.start);
+        let mut merged: Vec<Range<u32>> = Vec::new();
+        for range in all {
+            match merged.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => merged.push(range),
+            }
+        }
+        merged
+    }
+}

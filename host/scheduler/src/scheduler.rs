@@ -1,0 +1,482 @@
+//! The state, and what each event does to it. Who gets which job then is in `dispatch`.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::ops::Range;
+
+use crate::batch::{Batch, Held};
+use crate::class::{Class, ClassId, Pass, Requirements};
+use crate::config::Config;
+use crate::estimate;
+use crate::returned::Trouble;
+use crate::worker::Worker;
+use crate::{
+    BatchId, BatchSpec, Claim, Effect, Event, Ignored, JobId, OutcomeClass, RetryReason, Time,
+    Verdict, WorkerId,
+};
+
+/// The state machine; see the crate's documentation.
+#[derive(Clone, Debug, Default)]
+pub struct Scheduler {
+    pub(crate) config: Config,
+    pub(crate) batches: BTreeMap<BatchId, Batch>,
+    pub(crate) workers: BTreeMap<WorkerId, Worker>,
+    pub(crate) classes: BTreeMap<ClassId, Class>,
+    class_ids: BTreeMap<Requirements, ClassId>,
+    next_class: ClassId,
+    /// Counts hand-outs, so that each worker's jobs are known in their order.
+    next_order: u64,
+    pub(crate) superseded: u64,
+    /// Workers that may be able to take a job now.
+    pub(crate) wake: Vec<WorkerId>,
+    /// Workers being filled, least loaded first. Empty between steps.
+    pub(crate) filling: BinaryHeap<Reverse<(u64, WorkerId)>>,
+}
+
+/// How a held job comes back to the waiting ones.
+pub(crate) enum Return {
+    /// Nothing happened to it.
+    Unharmed,
+    /// Its host failed.
+    Failed(OutcomeClass),
+    /// Its worker was lost.
+    Lost { blamed: bool },
+}
+
+impl Scheduler {
+    /// A scheduler without batches and workers.
+    pub fn new(config: Config) -> Self {
+        Scheduler {
+            config,
+            ..Scheduler::default()
+        }
+    }
+
+    /// Takes one event in and appends what follows from it to `effects`.
+    pub fn step(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
+        match event {
+            Event::Submit {
+                batch,
+                spec,
+                finished,
+            } => {
+                self.submit(batch, &spec, &finished, effects);
+            }
+            Event::Extend { batch, count } => self.extend(batch, count, effects),
+            Event::WorkerJoined {
+                worker,
+                spec,
+                holds,
+            } => {
+                self.join(now, worker, spec, &holds, effects);
+            }
+            Event::WorkerLost { worker } => self.lose(worker, effects),
+            Event::WorkerDraining { worker } => self.drain(worker, effects),
+            Event::Finished {
+                worker,
+                job,
+                attempt,
+                class,
+                service_time_us,
+            } => {
+                let claim = Claim { job, attempt };
+                self.finish(worker, claim, class, service_time_us, effects);
+            }
+            Event::GivenBack { worker, jobs } => self.given_back(now, worker, &jobs, effects),
+            Event::Cancel { batch } => {
+                if self.batches.contains_key(&batch) {
+                    self.cancel(batch, effects);
+                } else {
+                    effects.push(ignored(Ignored::UnknownBatch(batch)));
+                }
+            }
+            Event::Forget { batch } => self.forget(batch, effects),
+            Event::Tick => {
+                self.wake_all();
+                self.dispatch(now, effects);
+                self.recall(now, effects);
+            }
+        }
+        self.dispatch(now, effects);
+    }
+
+    fn submit(
+        &mut self,
+        id: BatchId,
+        spec: &BatchSpec,
+        finished: &[Range<u32>],
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.batches.contains_key(&id) {
+            effects.push(ignored(Ignored::DuplicateBatch(id)));
+            return;
+        }
+        let class = self.class_for(spec);
+        self.batches.insert(id, Batch::new(id, class, spec));
+        self.change(id, |batch| {
+            batch.grow_to(spec.count);
+            batch.restore(finished);
+        });
+        self.wake_class(class);
+        self.announce_if_done(id, effects);
+    }
+
+    /// The class of a new batch, which becomes its member.
+    fn class_for(&mut self, spec: &BatchSpec) -> ClassId {
+        let requirements = Requirements {
+            labels: spec.labels.clone(),
+            memory: spec.memory,
+        };
+        let id = self
+            .class_ids
+            .get(&requirements)
+            .copied()
+            .unwrap_or_else(|| {
+                let id = self.next_class;
+                self.next_class += 1;
+                let mut class = Class::new(requirements.clone());
+                for (&worker_id, worker) in &mut self.workers {
+                    if !worker.draining && requirements.match_worker(&worker.spec) {
+                        class.workers.insert(worker_id);
+                        worker.classes.push(id);
+                    }
+                }
+                self.classes.insert(id, class);
+                self.class_ids.insert(requirements, id);
+                id
+            });
+        if let Some(class) = self.classes.get_mut(&id) {
+            class.add_batch(spec.priority);
+        }
+        id
+    }
+
+    fn extend(&mut self, id: BatchId, count: u32, effects: &mut Vec<Effect>) {
+        let Some(batch) = self.batches.get(&id) else {
+            effects.push(ignored(Ignored::UnknownBatch(id)));
+            return;
+        };
+        if batch.cancelled {
+            effects.push(ignored(Ignored::CancelledBatch(id)));
+            return;
+        }
+        let Some(total) = batch.count.checked_add(count) else {
+            effects.push(ignored(Ignored::TooManyJobs(id)));
+            return;
+        };
+        let class = batch.class;
+        self.change(id, |batch| batch.grow_to(total));
+        self.wake_class(class);
+    }
+
+    fn finish(
+        &mut self,
+        id: WorkerId,
+        claim: Claim,
+        class: OutcomeClass,
+        service_us: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Claim { job, attempt } = claim;
+        let Some(held) = self.take_held(id, job, |held| held.attempt == attempt) else {
+            self.supersede(id, claim, effects);
+            return;
+        };
+        let service_us = estimate::clamp(service_us);
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.done += 1;
+            worker.service.record(service_us);
+        }
+        self.wake.push(id);
+        let expected_us = held.expected_us;
+        self.change(job.batch, |batch| {
+            batch.settle(expected_us, Some(service_us));
+            if class.measures_work() {
+                batch.service.record(service_us);
+            }
+        });
+        let failures = held.trouble.as_ref().map_or(0, |trouble| trouble.failures);
+        let retries = self
+            .batches
+            .get(&job.batch)
+            .map_or(0, |batch| batch.retries);
+        if class.is_retryable() && failures < retries {
+            self.put_back(id, job, held, &Return::Failed(class), effects);
+        } else {
+            self.conclude(id, job, attempt, Verdict::Reported(class), effects);
+        }
+    }
+
+    fn given_back(&mut self, now: Time, id: WorkerId, jobs: &[Claim], effects: &mut Vec<Effect>) {
+        if !self.workers.contains_key(&id) {
+            effects.push(ignored(Ignored::UnknownWorker(id)));
+        }
+        for &claim in jobs {
+            match self.take_held(id, claim.job, |held| held.attempt == claim.attempt) {
+                Some(held) => self.put_back(id, claim.job, held, &Return::Unharmed, effects),
+                None => self.supersede(id, claim, effects),
+            }
+        }
+        // The others choose first, and the giver gets nothing ahead, or the jobs would come and go.
+        self.wake.retain(|&worker| worker != id);
+        self.dispatch(now, effects);
+        while self.workers.get(&id).is_some_and(Worker::has_free_slot)
+            && self.assign_one(now, id, effects)
+        {}
+    }
+
+    fn cancel(&mut self, id: BatchId, effects: &mut Vec<Effect>) {
+        let Some(batch) = self.batches.get_mut(&id) else {
+            return;
+        };
+        batch.cancelled = true;
+        if batch.is_done() {
+            return;
+        }
+        let unfinished = batch.unfinished();
+        let held: Vec<u32> = batch.held.keys().copied().collect();
+        self.wake
+            .extend(batch.blocked.take().and_then(|blocked| blocked.reserved));
+        for index in held {
+            let job = JobId { batch: id, index };
+            let holder = self
+                .batches
+                .get(&id)
+                .and_then(|b| b.held.get(&index))
+                .map(|h| h.worker);
+            let Some(worker) = holder else { continue };
+            if let Some(held) = self.take_held(worker, job, |_| true) {
+                effects.push(Effect::Revoke {
+                    worker,
+                    job,
+                    attempt: held.attempt,
+                });
+                self.wake.push(worker);
+            }
+        }
+        self.change(id, |batch| {
+            batch.fresh.clear();
+            batch.returned.clear();
+            batch.done.cancelled += unfinished
+                .iter()
+                .map(|range| u64::from(range.end - range.start))
+                .sum::<u64>();
+        });
+        effects.extend(
+            unfinished
+                .into_iter()
+                .map(|jobs| Effect::Cancelled { batch: id, jobs }),
+        );
+        effects.push(Effect::BatchDone { batch: id });
+    }
+
+    fn forget(&mut self, id: BatchId, effects: &mut Vec<Effect>) {
+        self.cancel(id, effects);
+        let Some(batch) = self.batches.remove(&id) else {
+            effects.push(ignored(Ignored::UnknownBatch(id)));
+            return;
+        };
+        let Some(class) = self.classes.get_mut(&batch.class) else {
+            return;
+        };
+        class.remove_batch(batch.priority);
+        if class.is_unused() {
+            self.class_ids.remove(&class.requirements);
+            for worker in &class.workers {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.classes.retain(|&member| member != batch.class);
+                }
+            }
+            self.classes.remove(&batch.class);
+        }
+    }
+
+    /// Changes a batch and keeps its class in step. A batch that becomes ready by it starts no
+    /// earlier than its neighbours are.
+    pub(crate) fn change<R>(
+        &mut self,
+        id: BatchId,
+        change: impl FnOnce(&mut Batch) -> R,
+    ) -> Option<R> {
+        let batch = self.batches.get_mut(&id)?;
+        let (turn, waiting) = (batch.turn(), batch.waiting());
+        let result = change(batch);
+        if waiting == 0 && batch.waiting() > 0 {
+            batch.pass = batch.pass.max(served(&self.classes, &self.workers, batch));
+        }
+        if let Some(class) = self.classes.get_mut(&batch.class) {
+            class.waiting = class.waiting + u64::from(batch.waiting()) - u64::from(waiting);
+            class.move_turn(turn, batch.turn());
+        }
+        Some(result)
+    }
+
+    /// Takes a job off the worker that holds it, if it does and `which` agrees. The job is then in
+    /// none of its states: the caller puts it back or concludes it.
+    pub(crate) fn take_held(
+        &mut self,
+        id: WorkerId,
+        job: JobId,
+        which: impl FnOnce(&Held) -> bool,
+    ) -> Option<Held> {
+        let batch = self.batches.get_mut(&job.batch)?;
+        let held = batch.held.get(&job.index)?;
+        if held.worker != id || !which(held) {
+            return None;
+        }
+        let class = batch.class;
+        let held = batch.held.remove(&job.index)?;
+        let memory = self.memory_of(class);
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.remove(held.order, memory, held.expected_us, &self.config.window);
+        }
+        Some(held)
+    }
+
+    pub(crate) fn put_back(
+        &mut self,
+        id: WorkerId,
+        job: JobId,
+        held: Held,
+        how: &Return,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Held {
+            attempt,
+            mut trouble,
+            expected_us,
+            ..
+        } = held;
+        match how {
+            Return::Unharmed => {}
+            Return::Failed(class) => {
+                let trouble = trouble.get_or_insert_with(Box::<Trouble>::default);
+                trouble.failures += 1;
+                trouble.avoid(id);
+                let reason = RetryReason::Outcome(*class);
+                effects.push(Effect::Retried {
+                    job,
+                    attempt,
+                    worker: id,
+                    reason,
+                });
+            }
+            &Return::Lost { blamed } => {
+                let trouble = trouble.get_or_insert_with(Box::<Trouble>::default);
+                trouble.careful = true;
+                if blamed {
+                    trouble.losses.push((id, attempt));
+                    trouble.avoid(id);
+                }
+                let reason = RetryReason::WorkerLost { blamed };
+                effects.push(Effect::Retried {
+                    job,
+                    attempt,
+                    worker: id,
+                    reason,
+                });
+            }
+        }
+        let class = self.change(job.batch, |batch| {
+            match how {
+                Return::Unharmed | Return::Lost { blamed: false } => {
+                    batch.settle(expected_us, None)
+                }
+                Return::Failed(_) | Return::Lost { blamed: true } => {}
+            }
+            if !matches!(how, Return::Unharmed) {
+                batch.retried += 1;
+            }
+            batch.put_back(job.index, attempt, trouble);
+            batch.class
+        });
+        if let Some(class) = class {
+            self.wake_class(class);
+        }
+    }
+
+    pub(crate) fn conclude(
+        &mut self,
+        worker: WorkerId,
+        job: JobId,
+        attempt: u32,
+        verdict: Verdict,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(batch) = self.batches.get_mut(&job.batch) {
+            batch.done.count(&verdict);
+        }
+        effects.push(Effect::Done {
+            job,
+            attempt,
+            worker,
+            verdict,
+        });
+        self.announce_if_done(job.batch, effects);
+    }
+
+    fn announce_if_done(&self, id: BatchId, effects: &mut Vec<Effect>) {
+        if self.batches.get(&id).is_some_and(Batch::is_done) {
+            effects.push(Effect::BatchDone { batch: id });
+        }
+    }
+
+    fn supersede(&mut self, worker: WorkerId, claim: Claim, effects: &mut Vec<Effect>) {
+        self.superseded += 1;
+        if let Some(batch) = self.batches.get_mut(&claim.job.batch) {
+            batch.superseded += 1;
+        }
+        effects.push(Effect::Superseded {
+            worker,
+            job: claim.job,
+            attempt: claim.attempt,
+        });
+    }
+
+    pub(crate) fn memory_of(&self, class: ClassId) -> u64 {
+        self.classes
+            .get(&class)
+            .map_or(0, |class| class.requirements.memory)
+    }
+
+    pub(crate) fn next_order(&mut self) -> u64 {
+        self.next_order += 1;
+        self.next_order
+    }
+
+    fn wake_class(&mut self, class: ClassId) {
+        if let Some(class) = self.classes.get(&class) {
+            self.wake.extend(&class.workers);
+        }
+    }
+
+    pub(crate) fn wake_all(&mut self) {
+        self.wake.clear();
+        self.wake.extend(self.workers.keys());
+    }
+}
+
+/// The highest pass that batches of the same priority were served at in the class of `batch` and in
+/// those it shares a worker with.
+pub(crate) fn served(
+    classes: &BTreeMap<ClassId, Class>,
+    workers: &BTreeMap<WorkerId, Worker>,
+    batch: &Batch,
+) -> Pass {
+    let served = |class: &ClassId| classes.get(class).map_or(0, |c| c.served(batch.priority));
+    let neighbours = classes
+        .get(&batch.class)
+        .into_iter()
+        .flat_map(|class| &class.workers)
+        .filter_map(|worker| workers.get(worker))
+        .flat_map(|worker| &worker.classes);
+    neighbours
+        .chain([&batch.class])
+        .map(served)
+        .max()
+        .unwrap_or(0)
+}
+
+pub(crate) fn ignored(reason: Ignored) -> Effect {
+    Effect::Ignored { reason }
+}

@@ -1,0 +1,161 @@
+//! A worker's life: connect, serve, and connect again, until it is drained.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use optwasm_protocol::endpoint::{self, EndpointError};
+use optwasm_protocol::handshake::{self, HandshakeError, Intent, RefusalCode};
+use optwasm_protocol::link::CloseCode;
+use optwasm_protocol::{Link, Token};
+use tokio::sync::watch;
+
+use crate::session::{self, Drain, Worker};
+
+/// Name and version of this software, as the coordinator sees it.
+const SOFTWARE: &str = concat!("optwasm/", env!("CARGO_PKG_VERSION"));
+
+/// First wait before connecting again, and the longest: a coordinator that restarts is found
+/// again at once, one that is gone for the night is not bothered.
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(15);
+
+/// Where a worker works.
+pub enum Target {
+    /// For a coordinator elsewhere.
+    Remote {
+        /// Where it listens.
+        address: SocketAddr,
+        /// What admits the worker.
+        token: Token,
+    },
+    /// For a coordinator in this process.
+    InProcess(Link),
+}
+
+/// Why a worker stopped by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was drained.
+    Drained,
+    /// It had nothing to do for its idle timeout.
+    Idle,
+    /// The coordinator in this process is gone.
+    Closed,
+}
+
+/// Why a worker cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The coordinator refuses it; it would do so again.
+    #[error(transparent)]
+    Refused(HandshakeError),
+    /// What answers at the address is not the coordinator that the token is for.
+    #[error(transparent)]
+    Endpoint(EndpointError),
+}
+
+/// Runs a worker until it is drained, has been idle for `idle_timeout`, or is refused for good.
+/// Lost connections are made again, with growing pauses, for ever. `said` hears of them.
+///
+/// Must be called on a [`tokio::task::LocalSet`].
+///
+/// # Errors
+///
+/// [`WorkerError`].
+pub async fn run(
+    worker: Rc<Worker>,
+    target: Target,
+    mut drain: watch::Receiver<Drain>,
+    idle_timeout: Option<Duration>,
+    mut said: impl FnMut(&str),
+) -> Result<Ended, WorkerError> {
+    let mut backoff = BACKOFF_FIRST;
+    loop {
+        let (address, token, mut connected) = match &target {
+            Target::InProcess(link) => (None, None, Ok((None, link.clone()))),
+            Target::Remote { address, token } => {
+                let connecting = tokio::select! {
+                    connecting = endpoint::connect(*address, token.fingerprint) => connecting,
+                    // Nothing is held between connections: there is nothing to finish.
+                    _ = drain.wait_for(|drain| *drain != Drain::No) => return Ok(Ended::Drained),
+                };
+                let connected = connecting.map(|(e, c)| (Some(e), Link::Quic(c)));
+                (Some(address), Some(token), connected)
+            }
+        };
+        if let Ok((_endpoint, link)) = &mut connected {
+            let intent = Intent::Worker(worker.info.clone());
+            match handshake::introduce(link, token, SOFTWARE, intent).await {
+                Ok((welcome, stream)) => {
+                    backoff = BACKOFF_FIRST;
+                    let number = welcome.worker.map_or(0, |id| id.0);
+                    if let Some(address) = address {
+                        said(&format!("connected to {address} as worker {number}"));
+                    }
+                    worker.busy.set(Instant::now());
+                    let ended = tokio::select! {
+                        ended = session::run(&worker, link.clone(), stream, drain.clone()) => ended,
+                        () = idle(&worker, idle_timeout) => {
+                            link.close(CloseCode::Done, "idle");
+                            return Ok(Ended::Idle);
+                        }
+                    };
+                    match ended {
+                        Ok(()) => {
+                            // The coordinator closes once it has read everything.
+                            let _ = tokio::time::timeout(BACKOFF_MAX, link.closed()).await;
+                            return Ok(Ended::Drained);
+                        }
+                        Err(error) => said(&format!("connection lost: {error}")),
+                    }
+                }
+                Err(HandshakeError::Refused(refusal)) if refusal.code != RefusalCode::Busy => {
+                    link.close(CloseCode::Done, "refused");
+                    return Err(WorkerError::Refused(refusal.into()));
+                }
+                Err(error) => said(&error.to_string()),
+            }
+        } else if let Err(error) = connected {
+            match error {
+                EndpointError::Unreachable(..) | EndpointError::Bind(..) => {
+                    said(&format!("{error}; trying again"));
+                }
+                fatal => return Err(WorkerError::Endpoint(fatal)),
+            }
+        }
+        if matches!(target, Target::InProcess(_)) {
+            return Ok(Ended::Closed);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(jittered(backoff)) => {}
+            _ = drain.wait_for(|drain| *drain != Drain::No) => return Ok(Ended::Drained),
+        }
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// Between half and all of `pause`, so that many workers do not come back at the same moment.
+fn jittered(pause: Duration) -> Duration {
+    let mut byte = [0];
+    // Without randomness all come at once, which is bearable.
+    let _ = getrandom::fill(&mut byte);
+    pause / 2 + pause / 2 * u32::from(byte[0]) / 255
+}
+
+/// Resolves when the worker has had nothing to do for `timeout`, counted from connecting.
+async fn idle(worker: &Worker, timeout: Option<Duration>) {
+    let Some(timeout) = timeout else {
+        return std::future::pending().await;
+    };
+    loop {
+        if worker.executor.is_busy() {
+            worker.busy.set(Instant::now());
+        }
+        let left = timeout.saturating_sub(worker.busy.get().elapsed());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(Duration::from_secs(1))).await;
+    }
+}

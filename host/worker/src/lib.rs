@@ -1,0 +1,16 @@
+//! A worker: connects to a coordinator, pulls jobs, and runs them in the sandbox.
+//!
+//! [`executor`] owns the threads on which jobs run, one per slot. [`session`] is one connection: it
+//! makes modules and inputs ready, hands jobs to the executor, and reports what became of them.
+//! [`connect`] keeps a session going across lost connections until the worker is drained. The
+//! network is driven by one thread of its own, on which nothing computes.
+
+mod blobs;
+mod connect;
+mod executor;
+mod session;
+
+pub use blobs::BlobCache;
+pub use connect::{Ended, Target, WorkerError, run};
+pub use executor::Executor;
+pub use session::{Drain, Worker};

@@ -1,0 +1,452 @@
+//! One connection of a worker to its coordinator.
+//!
+//! The session's own task reads messages and changes its state; a second one sends. What takes
+//! time happens in tasks of its own: making a batch ready (fetch its module and blobs, check and
+//! compile), fetching a large input, uploading a large output. An assignment therefore passes
+//! through up to three places: its batch, until that is ready; the blob cache, for a large input;
+//! the executor. It can be given back or revoked from each.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use optwasm_protocol::frame::{FrameError, SOFT_FRAME};
+use optwasm_protocol::link::{Reader, Writer};
+use optwasm_protocol::message::{Assignment, FromWorker, JobEvent, ToWorker, WorkerInfo};
+use optwasm_protocol::{
+    BatchId, ContentId, INLINE_MAX, JobId, Limits, Link, Outcome, Payload, Report, Stream, Template,
+};
+use optwasm_sandbox::{Job, PrepareError, Prepared, Setup};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use crate::blobs::{BlobCache, upload};
+use crate::executor::{Attempt, Executor, Task};
+
+/// How often what running jobs report is sent.
+const EVENTS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What outlives a connection: slots, sandbox, blobs.
+pub struct Worker {
+    /// What the worker says of itself.
+    pub info: WorkerInfo,
+    /// Its slots.
+    pub executor: Executor,
+    /// Its blobs.
+    pub blobs: BlobCache,
+    /// When it last had work.
+    pub(crate) busy: Cell<Instant>,
+}
+
+impl Worker {
+    /// A worker that runs jobs in `executor`.
+    pub fn new(info: WorkerInfo, executor: Executor, blobs: BlobCache) -> Self {
+        Self {
+            info,
+            executor,
+            blobs,
+            busy: Instant::now().into(),
+        }
+    }
+}
+
+/// Whether a worker is to leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Drain {
+    /// It is to go on.
+    #[default]
+    No,
+    /// It is to finish what runs, give back the rest, and leave.
+    Gently,
+    /// It is to leave at once.
+    Now,
+}
+
+/// A session's state, shared by its tasks.
+struct Session {
+    worker: Rc<Worker>,
+    link: Link,
+    batches: RefCell<HashMap<BatchId, Batch>>,
+    /// Attempts that wait for a large input, or whose large output is on its way.
+    moving: RefCell<HashSet<Attempt>>,
+    /// Messages to send before reports.
+    outbox: RefCell<Vec<FromWorker>>,
+    /// Reports that are ready to be sent.
+    reports: RefCell<Vec<(JobId, u32, Report)>>,
+    wake: Notify,
+    /// Whether what runs is to be finished and the rest was given back.
+    draining: Cell<bool>,
+    /// Ended with the session, so that nothing of it reaches the executor later.
+    tasks: RefCell<JoinSet<()>>,
+}
+
+enum Batch {
+    /// Its module and blobs are being made ready; these jobs wait for them.
+    Preparing(Vec<Assignment>),
+    Ready(Rc<Ready>),
+    Failed(Outcome),
+}
+
+/// All that the jobs of a batch have in common.
+struct Ready {
+    prepared: Prepared,
+    setup: Arc<Setup>,
+    limits: Limits,
+}
+
+/// Runs one session on `link`, after the handshake whose stream is `stream`, until the connection
+/// ends or the worker has drained.
+///
+/// # Errors
+///
+/// Where the connection was lost; what it held is abandoned, and the coordinator gives it to
+/// others.
+pub(crate) async fn run(
+    worker: &Rc<Worker>,
+    link: Link,
+    stream: Stream,
+    drain: watch::Receiver<Drain>,
+) -> Result<(), FrameError> {
+    let session = Rc::new(Session {
+        worker: worker.clone(),
+        link,
+        batches: RefCell::default(),
+        moving: RefCell::default(),
+        outbox: RefCell::default(),
+        reports: RefCell::default(),
+        wake: Notify::new(),
+        draining: Cell::new(false),
+        tasks: RefCell::default(),
+    });
+    let Stream { reader, writer } = stream;
+    let result = tokio::select! {
+        result = receive(&session, reader) => result,
+        result = send(&session, writer) => result,
+        () = watch_drain(&session, drain) => Ok(()),
+    };
+    let mut tasks = std::mem::take(&mut *session.tasks.borrow_mut());
+    tasks.shutdown().await;
+    worker.executor.abandon();
+    result
+}
+
+async fn receive(session: &Rc<Session>, mut reader: Reader) -> Result<(), FrameError> {
+    loop {
+        let message = reader.next::<ToWorker>().await?.ok_or(FrameError::Ended)?;
+        session.worker.busy.set(Instant::now());
+        match message {
+            ToWorker::Template(batch, template) => session.prepare(batch, template),
+            ToWorker::Assign(jobs) => session.assign(jobs),
+            ToWorker::Revoke(attempts) => {
+                session.withdraw(&attempts);
+                session.worker.executor.cancel(&attempts);
+            }
+            ToWorker::Recall(attempts) => {
+                let mut taken = session.withdraw(&attempts);
+                taken.extend(session.worker.executor.take_back(&attempts));
+                session.give_back(taken);
+            }
+            ToWorker::Forget(batch) => {
+                session.batches.borrow_mut().remove(&batch);
+            }
+            ToWorker::Drain => session.drain(),
+        }
+    }
+}
+
+/// Sends what there is to send, many reports in one message. Ends when the session has drained.
+async fn send(session: &Rc<Session>, mut writer: Writer) -> Result<(), FrameError> {
+    let executor = &session.worker.executor;
+    let mut events_due = tokio::time::interval(EVENTS_INTERVAL);
+    events_due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = executor.news() => {}
+            () = session.wake.notified() => {}
+            _ = events_due.tick() => {
+                let events = executor.take_events();
+                for chunk in chunks(events, |(_, _, event)| event_size(event)) {
+                    writer.push(&FromWorker::Events(chunk))?;
+                    writer.flush().await?;
+                }
+            }
+        }
+        let news = executor.take_news();
+        if !news.finished.is_empty() {
+            session.worker.busy.set(Instant::now());
+        }
+        session.report(news.finished);
+        for message in session.outbox.take() {
+            writer.push(&message)?;
+        }
+        for chunk in chunks(session.reports.take(), |(_, _, report)| report_size(report)) {
+            writer.push(&FromWorker::Finished(chunk))?;
+            if writer.pending() >= SOFT_FRAME {
+                writer.flush().await?;
+            }
+        }
+        if writer.pending() > 0 {
+            writer.flush().await?;
+        }
+        let at_rest = news.idle && session.moving.borrow().is_empty();
+        if session.draining.get() && at_rest && executor.take_news().finished.is_empty() {
+            // The coordinator reads to the end before it takes the worker as gone.
+            return writer.finish().await;
+        }
+    }
+}
+
+/// Splits items into messages of about [`SOFT_FRAME`] bytes.
+fn chunks<T>(items: Vec<T>, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut chunks = Vec::new();
+    let mut chunk = Vec::new();
+    let mut bytes = 0;
+    for item in items {
+        bytes += size(&item);
+        chunk.push(item);
+        if bytes >= SOFT_FRAME {
+            chunks.push(std::mem::take(&mut chunk));
+            bytes = 0;
+        }
+    }
+    if !chunk.is_empty() {
+        chunks.push(chunk);
+    }
+    chunks
+}
+
+fn event_size(event: &JobEvent) -> usize {
+    match event {
+        JobEvent::Progress(..) => 32,
+        JobEvent::Incumbent(incumbent) => incumbent.solution.len() + 64,
+        JobEvent::Checkpoint(bytes) => bytes.len() + 32,
+    }
+}
+
+/// About the encoded size of a report; what counts is that large ones are not taken for small.
+fn report_size(report: &Report) -> usize {
+    let output = match &report.outcome {
+        Outcome::Ok(Payload::Inline(bytes)) => bytes.len(),
+        Outcome::GuestError { message, chain, .. } => {
+            message.len() + chain.iter().map(String::len).sum::<usize>()
+        }
+        _ => 0,
+    };
+    let log: usize = report
+        .log
+        .iter()
+        .map(|r| r.message.len() + r.target.len() + 16)
+        .sum();
+    let incumbent = report.incumbent.as_ref().map_or(0, |i| i.solution.len());
+    output + log + incumbent + 64
+}
+
+async fn watch_drain(session: &Session, mut drain: watch::Receiver<Drain>) {
+    // The sender lives as long as the worker.
+    if drain
+        .wait_for(|drain| *drain >= Drain::Gently)
+        .await
+        .is_ok()
+    {
+        session.drain();
+    }
+    if drain.wait_for(|drain| *drain == Drain::Now).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Session {
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let mut tasks = self.tasks.borrow_mut();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_local(task);
+    }
+
+    fn say(&self, message: FromWorker) {
+        self.outbox.borrow_mut().push(message);
+        self.wake.notify_one();
+    }
+
+    fn give_back(&self, attempts: Vec<Attempt>) {
+        if !attempts.is_empty() {
+            self.say(FromWorker::GiveBack(attempts));
+        }
+    }
+
+    /// Takes attempts that have not reached the executor out of this session; returns which.
+    fn withdraw(&self, attempts: &[Attempt]) -> Vec<Attempt> {
+        let mut taken = Vec::new();
+        for batch in self.batches.borrow_mut().values_mut() {
+            if let Batch::Preparing(waiting) = batch {
+                waiting.retain(|job| {
+                    let wanted = attempts.contains(&(job.0, job.1));
+                    if wanted {
+                        taken.push((job.0, job.1));
+                    }
+                    !wanted
+                });
+            }
+        }
+        taken
+    }
+
+    fn drain(&self) {
+        if self.draining.replace(true) {
+            return;
+        }
+        self.say(FromWorker::Draining);
+        let mut rest = self.worker.executor.take_back_all();
+        for batch in self.batches.borrow_mut().values_mut() {
+            if let Batch::Preparing(waiting) = batch {
+                rest.extend(waiting.drain(..).map(|job| (job.0, job.1)));
+            }
+        }
+        self.give_back(rest);
+    }
+
+    /// Begins to make a batch ready.
+    fn prepare(self: &Rc<Self>, batch: BatchId, template: Template) {
+        let fresh = Batch::Preparing(Vec::new());
+        self.batches.borrow_mut().insert(batch, fresh);
+        let session = self.clone();
+        self.spawn(async move {
+            let ready = match make_ready(&session, template).await {
+                Ok(ready) => Batch::Ready(Rc::new(ready)),
+                Err(outcome) => Batch::Failed(outcome),
+            };
+            let mut batches = session.batches.borrow_mut();
+            let Some(place @ Batch::Preparing(_)) = batches.get_mut(&batch) else {
+                return;
+            };
+            let Batch::Preparing(waiting) = std::mem::replace(place, ready) else {
+                return;
+            };
+            drop(batches);
+            session.assign(waiting);
+        });
+    }
+
+    fn assign(self: &Rc<Self>, jobs: Vec<Assignment>) {
+        if self.draining.get() {
+            return self.give_back(jobs.into_iter().map(|job| (job.0, job.1)).collect());
+        }
+        let mut tasks = Vec::with_capacity(jobs.len());
+        let mut batches = self.batches.borrow_mut();
+        for job in jobs {
+            match batches.get_mut(&job.0.0) {
+                Some(Batch::Preparing(waiting)) => waiting.push(job),
+                Some(Batch::Ready(ready)) => tasks.extend(self.task(ready, job)),
+                Some(Batch::Failed(outcome)) => self.not_run(job, outcome.clone()),
+                // Templates precede assignments, so this coordinator is confused.
+                None => self.give_back(vec![(job.0, job.1)]),
+            }
+        }
+        drop(batches);
+        self.worker.executor.submit(tasks);
+    }
+
+    /// The task that runs `job`; none yet where its input has to be fetched first.
+    fn task(self: &Rc<Self>, ready: &Rc<Ready>, job: Assignment) -> Option<Task> {
+        let Assignment(id, attempt, input, resume) = job;
+        let task = move |ready: &Ready, input| Task {
+            attempt: (id, attempt),
+            prepared: ready.prepared.clone(),
+            job: Job {
+                setup: ready.setup.clone(),
+                limits: ready.limits,
+                input,
+                resume,
+            },
+        };
+        let blob = match input {
+            Payload::Inline(bytes) => return Some(task(ready, bytes)),
+            Payload::Blob(_, blob) => blob,
+        };
+        self.moving.borrow_mut().insert((id, attempt));
+        let (session, ready) = (self.clone(), ready.clone());
+        self.spawn(async move {
+            let input = session.worker.blobs.get(&session.link, blob).await;
+            session.moving.borrow_mut().remove(&(id, attempt));
+            match input {
+                Ok(bytes) => session.worker.executor.submit([task(&ready, bytes)]),
+                Err(error) => {
+                    let outcome = Outcome::HostOutOfMemory(error.to_string());
+                    let report = (id, attempt, Report::not_run(outcome));
+                    session.reports.borrow_mut().push(report);
+                    session.wake.notify_one();
+                }
+            }
+        });
+        None
+    }
+
+    fn not_run(&self, job: Assignment, outcome: Outcome) {
+        let report = (job.0, job.1, Report::not_run(outcome));
+        self.reports.borrow_mut().push(report);
+        self.wake.notify_one();
+    }
+
+    /// Takes finished attempts in; those with a large output are reported when it has arrived.
+    fn report(self: &Rc<Self>, finished: Vec<(JobId, u32, Report)>) {
+        let mut reports = self.reports.borrow_mut();
+        for (id, attempt, mut report) in finished {
+            let output = match &report.outcome {
+                Outcome::Ok(Payload::Inline(bytes)) if bytes.len() > INLINE_MAX => bytes.clone(),
+                _ => {
+                    reports.push((id, attempt, report));
+                    continue;
+                }
+            };
+            self.moving.borrow_mut().insert((id, attempt));
+            let session = self.clone();
+            self.spawn(async move {
+                let blob = ContentId::of(&output);
+                report.outcome = match upload(&session.link, blob, &output).await {
+                    Ok(()) => Outcome::Ok(Payload::Blob(output.len() as u64, blob)),
+                    Err(error) => Outcome::HostOutOfMemory(error.to_string()),
+                };
+                session.moving.borrow_mut().remove(&(id, attempt));
+                session.reports.borrow_mut().push((id, attempt, report));
+                session.wake.notify_one();
+            });
+        }
+    }
+}
+
+/// Fetches and prepares all that the jobs of a batch need.
+async fn make_ready(session: &Session, template: Template) -> Result<Ready, Outcome> {
+    let unavailable = |error: crate::blobs::BlobError| Outcome::HostOutOfMemory(error.to_string());
+    let blobs = &session.worker.blobs;
+    let module = blobs
+        .get(&session.link, template.module)
+        .await
+        .map_err(unavailable)?;
+    let sandbox = session.worker.executor.sandbox().clone();
+    let (id, profile) = (template.module, template.profile);
+    // Compiling takes seconds; the thread that drives the network must not wait for it.
+    let preparing = tokio::task::spawn_blocking(move || sandbox.prepare(id, &module, profile));
+    let mut shared = Vec::with_capacity(template.blobs.len());
+    for (name, id) in &template.blobs {
+        let bytes = blobs.get(&session.link, *id).await.map_err(unavailable)?;
+        shared.push((name.clone(), bytes));
+    }
+    let prepared = match preparing.await {
+        Ok(Ok(prepared)) => prepared,
+        Ok(Err(PrepareError::Rejected(why))) => return Err(Outcome::Rejected(why)),
+        Ok(Err(PrepareError::Host(why))) => return Err(Outcome::HostOutOfMemory(why)),
+        Err(panic) => return Err(Outcome::HostPanic(panic.to_string())),
+    };
+    Ok(Ready {
+        prepared,
+        setup: Arc::new(Setup {
+            profile: template.profile,
+            args: template.args,
+            env: template.env,
+            blobs: shared,
+            seed: template.seed,
+        }),
+        limits: template.limits,
+    })
+}
