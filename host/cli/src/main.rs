@@ -1,2 +1,114 @@
 //! The `optwasm` command.
-fn main() {}
+//!
+//! [`args`] says what can be typed, [`commands`] does it, one module a command; [`exit`] turns
+//! whatever goes wrong into one line, what to type next, and an exit code. [`settings`] finds out
+//! where things are and whom to talk to; [`inputs`], [`output`] and [`progress`] are what comes in,
+//! what goes out, and what is shown meanwhile.
+
+mod args;
+mod commands;
+mod exit;
+mod inputs;
+mod output;
+mod progress;
+mod run_batch;
+mod settings;
+mod units;
+mod values;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::task::LocalSet;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Cli, Command};
+use crate::exit::{Exit, Failure};
+
+/// The argument that makes this program its own compiler process; nobody types it.
+const COMPILE: &str = "__compile";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if arguments.get(1).map(String::as_str) == Some(COMPILE) {
+        return optwasm_sandbox::compile_child(&arguments[2..]);
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        // A message that cannot be written has nowhere to go.
+        let _ = writeln!(
+            std::io::stderr(),
+            "optwasm: internal error: {panic}\nThis is a bug; please report it."
+        );
+    }));
+    let cli = Cli::parse();
+    init_log(cli.verbose);
+    let result = std::panic::catch_unwind(|| start(cli));
+    match result {
+        Ok(Ok(exit)) => exit.into(),
+        Ok(Err(failure)) => {
+            failure.print();
+            failure.exit.into()
+        }
+        Err(_) => Exit::Bug.into(),
+    }
+}
+
+fn init_log(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_env("OPTWASM_LOG").unwrap_or_else(|_| {
+        EnvFilter::new(format!("warn,optwasm={level},optwasm_coordinator={level},optwasm_worker={level},optwasm_sandbox={level}"))
+    });
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+fn start(cli: Cli) -> Result<Exit, Failure> {
+    // One thread drives the network; what computes has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Bug, format!("no runtime: {error}")))?;
+    let result = LocalSet::new().block_on(&runtime, dispatch(cli));
+    runtime.shutdown_background();
+    result
+}
+
+async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    let Cli {
+        connect,
+        dir,
+        command,
+        ..
+    } = cli;
+    let settings = settings::Settings::load(connect, dir)?;
+    match command {
+        Command::Run(args) => commands::run::run(&settings, args).await,
+        Command::Solve(args) => commands::solve::run(&settings, args).await,
+        Command::Submit(args) => commands::submit::run(&settings, args).await,
+        Command::Jobs(args) => commands::batches::jobs(&settings, args).await,
+        Command::Watch(args) => commands::batches::watch(&settings, args).await,
+        Command::Wait(args) => commands::batches::wait(&settings, args).await,
+        Command::Results(args) => commands::batches::results(&settings, args).await,
+        Command::Cancel(args) => commands::batches::cancel(&settings, args).await,
+        Command::Rm(args) => commands::batches::remove(&settings, args).await,
+        Command::Workers(args) => commands::cluster::workers(&settings, args).await,
+        Command::Token(args) => commands::cluster::token(&settings, args).await,
+        Command::Shutdown => commands::cluster::shutdown(&settings).await,
+        Command::Coordinator(args) => commands::coordinator::run(&settings, args).await,
+        Command::Worker(args) => commands::worker::run(&settings, args).await,
+        Command::Plugins(args) => commands::modules::plugins(args),
+        Command::Check(args) => commands::modules::check(&settings, args).await,
+        Command::New(args) => commands::modules::new(args),
+        Command::Completions(args) => commands::shell::completions(args),
+        Command::Man(args) => commands::shell::man(args),
+    }
+}

@@ -5,6 +5,7 @@
 //! | `lock` | locked for as long as a coordinator runs here |
 //! | `identity` | certificate, private key and token authority; secret |
 //! | `revoked` | names of revoked tokens, one a line |
+//! | `worker.token` | a token for workers, to copy to other machines; secret |
 //! | `access.json` | address and administrator token of the running coordinator; secret |
 //!
 //! The directory belongs to its user alone (0700), its files too (0600).
@@ -77,6 +78,7 @@ pub struct Access {
 
 const IDENTITY: &str = "identity";
 const REVOKED: &str = "revoked";
+const WORKER_TOKEN: &str = "worker.token";
 const ACCESS: &str = "access.json";
 
 impl StateDir {
@@ -179,6 +181,23 @@ impl StateDir {
         let bytes = serde_json::to_vec_pretty(&access)
             .map_err(|error| DirError::Io(path.clone(), error.into()))?;
         write_private(&path, &bytes)
+    }
+
+    /// Makes a token for workers, where there is none yet; returns the file that holds it.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError::Io`].
+    pub fn publish_worker_token(&self, credentials: &Credentials) -> Result<PathBuf, DirError> {
+        let path = self.path.join(WORKER_TOKEN);
+        if !path.exists() {
+            let issued = credentials
+                .authority
+                .issue(credentials.identity.fingerprint(), Role::Worker, 0)
+                .map_err(|error| DirError::Io(path.clone(), error))?;
+            write_private(&path, format!("{}\n", issued.expose()).as_bytes())?;
+        }
+        Ok(path)
     }
 
     /// Takes back what [`publish`](Self::publish) left.

@@ -11,8 +11,9 @@ use std::time::Duration;
 use optwasm_protocol::Profile;
 use wasmparser::WasmFeatures;
 use wasmtime::{
-    Collector, Config, Enabled, Engine, InstanceAllocationStrategy, ModuleVersionStrategy, OperatorCost,
-    OptLevel, PoolingAllocationConfig, Strategy, VariableOperatorCost, WasmBacktraceDetails,
+    Collector, Config, Enabled, Engine, InstanceAllocationStrategy, ModuleVersionStrategy,
+    OperatorCost, OptLevel, PoolingAllocationConfig, Strategy, VariableOperatorCost,
+    WasmBacktraceDetails,
 };
 
 use crate::limiter::{TABLE_ELEMENTS_MAX, TABLES_MAX};

@@ -88,13 +88,18 @@ macro_rules! refuse {
 /// [`Unacceptable`], in words for whoever built the module.
 pub fn inspect(module: &[u8], kind: EngineKind) -> Result<Inspection, Unacceptable> {
     if module.len() > MODULE_MAX {
-        refuse!("the module has {} bytes; the limit is {MODULE_MAX}", module.len());
+        refuse!(
+            "the module has {} bytes; the limit is {MODULE_MAX}",
+            module.len()
+        );
     }
     if !module.starts_with(b"\0asm") {
         refuse!("this is not a WebAssembly module: it does not begin with `\\0asm`");
     }
     if Parser::is_component(module) {
-        refuse!("this is a WebAssembly component; optwasm runs core modules (target wasm32-wasip1)");
+        refuse!(
+            "this is a WebAssembly component; optwasm runs core modules (target wasm32-wasip1)"
+        );
     }
     let mut validator = Validator::new_with_features(kind.features());
     let mut functions_to_validate = Vec::new();
@@ -119,8 +124,11 @@ pub fn inspect(module: &[u8], kind: EngineKind) -> Result<Inspection, Unacceptab
                 for import in section.clone().into_imports() {
                     let import = import.map_err(|error| malformed(&error))?;
                     check_import(import.module, import.name, import.ty)?;
-                    found.is_sdk |= (import.module, import.name) == (host_v1::MODULE, "output_write");
-                    found.imports.push(format!("{}.{}", import.module, import.name));
+                    found.is_sdk |=
+                        (import.module, import.name) == (host_v1::MODULE, "output_write");
+                    found
+                        .imports
+                        .push(format!("{}.{}", import.module, import.name));
                     if found.imports.len() > IMPORTS_MAX {
                         refuse!("the module has more than {IMPORTS_MAX} imports");
                     }
@@ -153,7 +161,9 @@ pub fn inspect(module: &[u8], kind: EngineKind) -> Result<Inspection, Unacceptab
                 }
             }
             Payload::GlobalSection(section) => at_most("globals", section.count(), GLOBALS_MAX)?,
-            Payload::DataSection(section) => at_most("data segments", section.count(), SEGMENTS_MAX)?,
+            Payload::DataSection(section) => {
+                at_most("data segments", section.count(), SEGMENTS_MAX)?
+            }
             Payload::ElementSection(section) => {
                 at_most("element segments", section.count(), SEGMENTS_MAX)?;
             }
@@ -224,7 +234,11 @@ fn malformed(error: &wasmparser::BinaryReaderError) -> Unacceptable {
 /// An error of validation, and which profile would take the module, where one would.
 fn invalid(error: &wasmparser::BinaryReaderError, module: &[u8], kind: EngineKind) -> Unacceptable {
     let Unacceptable(mut message) = malformed(error);
-    let valid_in = |features| Validator::new_with_features(features).validate_all(module).is_ok();
+    let valid_in = |features| {
+        Validator::new_with_features(features)
+            .validate_all(module)
+            .is_ok()
+    };
     if kind != EngineKind::Extended && valid_in(EngineKind::Extended.features()) {
         message.push_str("; the profile `extended` takes it");
     } else if valid_in(WasmFeatures::all()) {
@@ -262,10 +276,15 @@ fn check_types(section: TypeSectionReader<'_>) -> Result<(), Unacceptable> {
 fn check_body(body: &wasmparser::FunctionBody<'_>) -> Result<(), Unacceptable> {
     let size = body.range().len();
     if size > BODY_MAX {
-        refuse!("a function has {size} bytes; the limit is {BODY_MAX}: build it with less inlining");
+        refuse!(
+            "a function has {size} bytes; the limit is {BODY_MAX}: build it with less inlining"
+        );
     }
     let mut locals = 0u32;
-    for local in body.get_locals_reader().map_err(|error| malformed(&error))? {
+    for local in body
+        .get_locals_reader()
+        .map_err(|error| malformed(&error))?
+    {
         let (count, _) = local.map_err(|error| malformed(&error))?;
         locals = locals.saturating_add(count);
     }
@@ -275,7 +294,10 @@ fn check_body(body: &wasmparser::FunctionBody<'_>) -> Result<(), Unacceptable> {
         return Ok(());
     }
     let mut calls = 0;
-    for operator in body.get_operators_reader().map_err(|error| malformed(&error))? {
+    for operator in body
+        .get_operators_reader()
+        .map_err(|error| malformed(&error))?
+    {
         match operator.map_err(|error| malformed(&error))? {
             Operator::Call { .. }
             | Operator::CallIndirect { .. }
@@ -291,8 +313,9 @@ fn abi_section(data: &[u8]) -> Result<AbiSection, Unacceptable> {
     if data.len() > ABI_SECTION_MAX {
         refuse!("the section `optwasm:abi` is larger than {ABI_SECTION_MAX} bytes");
     }
-    let section: AbiSection = ciborium::from_reader(data)
-        .map_err(|error| Unacceptable(format!("the section `optwasm:abi` is malformed: {error}")))?;
+    let section: AbiSection = ciborium::from_reader(data).map_err(|error| {
+        Unacceptable(format!("the section `optwasm:abi` is malformed: {error}"))
+    })?;
     if section.abi != 1 {
         refuse!(
             "the module was built for guest ABI {}; this optwasm runs ABI 1",
@@ -364,7 +387,9 @@ fn check_import(module: &str, name: &str, ty: TypeRef) -> Result<(), Unacceptabl
     if known.contains(&name) {
         return match ty {
             TypeRef::Func(_) => Ok(()),
-            _ => refuse!("`{module}.{name}` is a function, and the module imports it as something else"),
+            _ => refuse!(
+                "`{module}.{name}` is a function, and the module imports it as something else"
+            ),
         };
     }
     let hint = match module {
@@ -380,7 +405,9 @@ fn check_import(module: &str, name: &str, ty: TypeRef) -> Result<(), Unacceptabl
             "a C symbol was not linked, or it was built by Emscripten: link what is missing and \
              build it for wasm32-wasip1"
         }
-        _ if module.starts_with("wasi:") => "it was built for WASI preview 2: build it for wasm32-wasip1",
+        _ if module.starts_with("wasi:") => {
+            "it was built for WASI preview 2: build it for wasm32-wasip1"
+        }
         _ if module.starts_with("__wbindgen") || module == "wbg" => {
             "it was built for JavaScript by wasm-bindgen: turn that feature of the crate off, and \
              build it for wasm32-wasip1"

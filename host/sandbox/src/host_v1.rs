@@ -155,7 +155,10 @@ fn fail(mut guest: Guest<'_>, code: i32, ptr: u32, len: u32) -> Result<()> {
     let (message, chain) = match ciborium::from_reader::<Failure, _>(bytes) {
         Ok(failure) => {
             let chain = failure.chain.iter().take(CHAIN_MAX);
-            (text(&failure.message), chain.map(|cause| text(cause)).collect())
+            (
+                text(&failure.message),
+                chain.map(|cause| text(cause)).collect(),
+            )
         }
         Err(_) => (readable(&bytes[..bytes.len().min(TEXT_MAX)]), Vec::new()),
     };
@@ -195,7 +198,10 @@ fn log(
     message_ptr: u32,
     message_len: u32,
 ) -> Result<()> {
-    charge_texts(&mut guest, [(target_len, NAME_MAX), (message_len, TEXT_MAX)])?;
+    charge_texts(
+        &mut guest,
+        [(target_len, NAME_MAX), (message_len, TEXT_MAX)],
+    )?;
     let (memory, state) = memory_and_state(&mut guest)?;
     let target = cut(memory, target_ptr, target_len, NAME_MAX)?;
     let message = cut(memory, message_ptr, message_len, TEXT_MAX)?;
@@ -203,14 +209,20 @@ fn log(
         state.log.drop_record();
         return Ok(());
     }
-    let (target, message) = (String::from_utf8_lossy(target), String::from_utf8_lossy(message));
+    let (target, message) = (
+        String::from_utf8_lossy(target),
+        String::from_utf8_lossy(message),
+    );
     state.log.record(level.clamp(1, 5) as u8, &target, &message);
     Ok(())
 }
 
 fn progress(mut guest: Guest<'_>, done: f64, total: f64) -> Result<u32> {
     charge(&mut guest, 0)?;
-    guest.data().control.observe(JobEvent::Progress(done, total));
+    guest
+        .data()
+        .control
+        .observe(JobEvent::Progress(done, total));
     Ok(0)
 }
 
@@ -236,7 +248,9 @@ fn incumbent(mut guest: Guest<'_>, objective: f64, bound: f64, ptr: u32, len: u3
         };
         let state = guest.data_mut();
         if state.control.is_observed() {
-            state.control.observe(JobEvent::Incumbent(incumbent.clone()));
+            state
+                .control
+                .observe(JobEvent::Incumbent(incumbent.clone()));
         }
         state.incumbent = Some(incumbent);
     }

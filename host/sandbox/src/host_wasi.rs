@@ -74,9 +74,11 @@ macro_rules! refuse {
 pub(crate) fn define(linker: &mut Linker<JobState>) -> Result<()> {
     wasmtime_wasi::p1::add_to_linker_sync(linker, |state: &mut JobState| state.wasi())?;
     linker.allow_shadowing(true);
-    linker.func_wrap(MODULE, "args_sizes_get", |guest: Guest<'_>, a: u32, b: u32| {
-        sizes_get(guest, List::Args, a, b)
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "args_sizes_get",
+        |guest: Guest<'_>, a: u32, b: u32| sizes_get(guest, List::Args, a, b),
+    )?;
     linker.func_wrap(MODULE, "args_get", |guest: Guest<'_>, a: u32, b: u32| {
         list_get(guest, List::Args, a, b)
     })?;
@@ -115,16 +117,20 @@ pub(crate) fn define(linker: &mut Linker<JobState>) -> Result<()> {
         let slot = guest.data_mut().descriptors.get_mut(fd as usize);
         Ok(slot.and_then(Option::take).map_or(BADF, |_| SUCCESS))
     })?;
-    linker.func_wrap(MODULE, "fd_renumber", |mut guest: Guest<'_>, from: u32, to: u32| {
-        charge(&mut guest, 0)?;
-        let state = guest.data_mut();
-        let (Some(source), Some(_)) = (descriptor(state, from), descriptor(state, to)) else {
-            return Ok(BADF);
-        };
-        state.descriptors[from as usize] = None;
-        state.descriptors[to as usize] = Some(source);
-        Ok(SUCCESS)
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "fd_renumber",
+        |mut guest: Guest<'_>, from: u32, to: u32| {
+            charge(&mut guest, 0)?;
+            let state = guest.data_mut();
+            let (Some(source), Some(_)) = (descriptor(state, from), descriptor(state, to)) else {
+                return Ok(BADF);
+            };
+            state.descriptors[from as usize] = None;
+            state.descriptors[to as usize] = Some(source);
+            Ok(SUCCESS)
+        },
+    )?;
     linker.func_wrap(
         MODULE,
         "fd_seek",
@@ -134,9 +140,11 @@ pub(crate) fn define(linker: &mut Linker<JobState>) -> Result<()> {
         known(guest, fd, SPIPE)
     })?;
     linker.func_wrap(MODULE, "fd_fdstat_get", fd_fdstat_get)?;
-    linker.func_wrap(MODULE, "fd_fdstat_set_flags", |guest: Guest<'_>, fd: u32, _: u32| {
-        known(guest, fd, SUCCESS)
-    })?;
+    linker.func_wrap(
+        MODULE,
+        "fd_fdstat_set_flags",
+        |guest: Guest<'_>, fd: u32, _: u32| known(guest, fd, SUCCESS),
+    )?;
     linker.func_wrap(MODULE, "fd_filestat_get", fd_filestat_get)?;
     refuse! { linker,
         fd_advise(i32, i64, i64, i32);
@@ -451,7 +459,10 @@ fn poll_oneoff(
         charge(&mut guest, 0)?;
         return Ok(INVAL);
     }
-    charge(&mut guest, u64::from(count) * (SUBSCRIPTION_SIZE + EVENT_SIZE))?;
+    charge(
+        &mut guest,
+        u64::from(count) * (SUBSCRIPTION_SIZE + EVENT_SIZE),
+    )?;
     let (memory, _) = memory_and_state(&mut guest)?;
     range(memory, subscriptions, count * SUBSCRIPTION_SIZE as u32)?;
     range(memory, events, count * EVENT_SIZE as u32)?;

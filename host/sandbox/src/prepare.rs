@@ -110,7 +110,11 @@ impl Sandbox {
         engine.map_err(|error| SandboxError::Engine(format!("{error:#}")))
     }
 
-    fn linker(&self, kind: EngineKind, engine: &Engine) -> Result<Arc<Linker<JobState>>, PrepareError> {
+    fn linker(
+        &self,
+        kind: EngineKind,
+        engine: &Engine,
+    ) -> Result<Arc<Linker<JobState>>, PrepareError> {
         let cell = &self.linkers[kind as usize];
         if let Some(linker) = cell.get() {
             return Ok(linker.clone());
@@ -138,7 +142,10 @@ impl Sandbox {
         if let Some(prepared) = self.remembered(&key) {
             return Ok(prepared);
         }
-        let _compiling = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        let _compiling = self
+            .compiling
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(prepared) = self.remembered(&key) {
             return Ok(prepared);
         }
@@ -215,7 +222,11 @@ impl Sandbox {
         // earlier under a MAC that only this user's cache key makes; wasmtime copies it.
         let load = |code: &[u8]| unsafe { Module::deserialize(engine, code) };
         let compatible = compatibility(kind, engine);
-        if let Some(code) = self.disk.as_ref().and_then(|disk| disk.get(&id, &compatible)) {
+        if let Some(code) = self
+            .disk
+            .as_ref()
+            .and_then(|disk| disk.get(&id, &compatible))
+        {
             match load(&code) {
                 Ok(native) => return Ok(native),
                 Err(error) => tracing::warn!("a cached module does not load: {error:#}"),
@@ -226,14 +237,16 @@ impl Sandbox {
         } else {
             &self.config.compiler
         };
-        let code = compile(module, kind, compiler, &self.config.compile_limits).map_err(
-            |error| match error {
-                CompileError::Refused(why) => PrepareError::Rejected(why),
-                CompileError::Child(error) => PrepareError::Host(error.to_string()),
-            },
-        )?;
-        let native = load(&code)
-            .map_err(|error| PrepareError::Host(format!("compiled code does not load: {error:#}")))?;
+        let code =
+            compile(module, kind, compiler, &self.config.compile_limits).map_err(|error| {
+                match error {
+                    CompileError::Refused(why) => PrepareError::Rejected(why),
+                    CompileError::Child(error) => PrepareError::Host(error.to_string()),
+                }
+            })?;
+        let native = load(&code).map_err(|error| {
+            PrepareError::Host(format!("compiled code does not load: {error:#}"))
+        })?;
         if let Some(disk) = &self.disk
             && let Err(error) = disk.put(&id, &compatible, &code)
         {

@@ -172,8 +172,7 @@ fn classify(error: &wasmtime::Error, state: &mut JobState) -> Outcome {
         Outcome::HostOutOfMemory(format!("{error:#}"))
     };
     let failed = matches!(outcome, Outcome::Panic { .. } | Outcome::Trap { .. })
-        || matches!(error.downcast_ref::<Ended>(), Some(Ended::Exit(_)))
-            && !outcome.is_ok();
+        || matches!(error.downcast_ref::<Ended>(), Some(Ended::Exit(_))) && !outcome.is_ok();
     if failed && state.limiter.denied {
         return Outcome::MemoryLimit;
     }

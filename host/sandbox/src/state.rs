@@ -171,7 +171,7 @@ pub(crate) fn copy_to_guest(
         .unwrap_or(&[]);
     let count = rest.len().min(target.len());
     let target = &mut memory[target][..count];
-    for (to, from) in target.chunks_mut(CHUNK).zip(rest.chunks(CHUNK)) {
+    for (to, from) in target.chunks_mut(CHUNK).zip(rest[..count].chunks(CHUNK)) {
         to.copy_from_slice(from);
         check()?;
     }

@@ -242,11 +242,8 @@ impl Cluster {
                 .values()
                 .any(|node| !node.outbox.is_empty())
                 .then(|| {
-                    if self.report_every == 0 {
-                        self.now
-                    } else {
-                        (self.now / self.report_every + 1) * self.report_every
-                    }
+                    let passed = self.now.checked_div(self.report_every);
+                    passed.map_or(self.now, |n| (n + 1) * self.report_every)
                 });
             let ends = self
                 .nodes

@@ -1,0 +1,391 @@
+//! What can be typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use optwasm_client::{BatchId, Profile, Role};
+
+use crate::units::{parse_bytes, parse_count, parse_duration, parse_pair};
+
+/// Run optimization jobs as WebAssembly modules, here or on other machines.
+#[derive(Debug, Parser)]
+#[command(
+    name = "optwasm",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
+#[command(
+    after_help = "Exit codes: 0 all succeeded, 1 some job failed, 2 usage, 3 no such thing, \
+    4 coordinator unreachable or lost, 5 not authorized, 6 timed out, 7 cancelled, \
+    9 incompatible version, 10 storage refused, 70 bug, 130 and 143 signals. A single run: \
+    20 guest error, 21 trap or panic, 22 out of fuel, 23 memory, 24 deadline, \
+    25 output too large, 26 module rejected."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+    /// Directory of this machine's coordinator [default: $XDG_STATE_HOME/optwasm]
+    #[arg(long, global = true, env = "OPTWASM_DIR", value_hint = ValueHint::DirPath)]
+    pub dir: Option<PathBuf>,
+    /// Say more on stderr; twice for still more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How to reach a coordinator.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConnectArgs {
+    /// Coordinator to use [default: the one that runs on this machine]
+    #[arg(long, global = true, env = "OPTWASM_CONNECT", value_name = "HOST:PORT")]
+    pub connect: Option<String>,
+    /// File with the token; $OPTWASM_TOKEN holds the token itself
+    #[arg(long, global = true, env = "OPTWASM_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run jobs, here or on a coordinator where one is configured; results in order on stdout
+    Run(RunArgs),
+    /// Solve problem files with the built-in plugins
+    Solve(SolveArgs),
+    /// Submit jobs to a coordinator, print the number of their batch, and leave
+    Submit(SubmitArgs),
+    /// List batches
+    Jobs(ListArgs),
+    /// Show the progress of a batch until it is done
+    Watch(BatchArgs),
+    /// Wait until a batch is done
+    Wait(WaitArgs),
+    /// Print the results of a batch
+    Results(ResultsArgs),
+    /// End all unfinished jobs of a batch
+    Cancel(BatchArgs),
+    /// Forget batches that are done, and their results
+    Rm(RemoveArgs),
+    /// List connected workers
+    Workers(ListArgs),
+    /// List built-in plugins
+    Plugins(ListArgs),
+    /// Issue, inspect and revoke tokens
+    Token(TokenArgs),
+    /// Start a coordinator
+    Coordinator(CoordinatorArgs),
+    /// Work for a coordinator
+    Worker(WorkerArgs),
+    /// Stop the coordinator
+    Shutdown,
+    /// Write a new guest crate
+    New(NewArgs),
+    /// Check a module: what it imports, whether it is accepted, what an empty run costs
+    Check(CheckArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man(ManArgs),
+}
+
+/// What a module runs under.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Job")]
+pub struct JobArgs {
+    /// Rules of the sandbox: strict, portable, extended, timed
+    #[arg(long, default_value = "strict")]
+    pub profile: Profile,
+    /// Fuel for each job, such as 5e9 or 5G
+    #[arg(long, value_parser = parse_count)]
+    pub fuel: Option<u64>,
+    /// Memory for each job, such as 256MiB
+    #[arg(long, value_parser = parse_bytes)]
+    pub memory: Option<u64>,
+    /// Wall-clock time for each job, such as 90s
+    #[arg(long, value_parser = parse_duration)]
+    pub deadline: Option<Duration>,
+    /// Output of each job, at most
+    #[arg(long, value_parser = parse_bytes)]
+    pub max_output: Option<u64>,
+    /// Log of each job, at most; the rest is dropped
+    #[arg(long, value_parser = parse_bytes)]
+    pub max_log: Option<u64>,
+    /// Seed of all randomness in each job
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Environment variable of each job
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
+    pub env: Vec<(String, String)>,
+    /// Shared data that jobs open by name
+    #[arg(long, value_name = "NAME=FILE", value_parser = parse_pair)]
+    pub blob: Vec<(String, String)>,
+    /// Argument of each job; may be repeated
+    #[arg(long = "arg", value_name = "ARG", allow_hyphen_values = true)]
+    pub args: Vec<String>,
+}
+
+/// How jobs are scheduled.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Batch")]
+pub struct QueueArgs {
+    /// Name of the batch, for people
+    #[arg(long, default_value = "")]
+    pub name: String,
+    /// Batches of a higher priority go first
+    #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
+    pub priority: i32,
+    /// Share among batches of the same priority
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub weight: u32,
+    /// Label that a worker must have
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
+    pub require: Vec<(String, String)>,
+    /// How often a job is tried again where another run may end otherwise
+    #[arg(long, default_value_t = 2)]
+    pub retries: u32,
+}
+
+/// Where inputs come from.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Input")]
+pub struct InputArgs {
+    /// Files, directories of files, or - for stdin; one job each [default: stdin, or nothing]
+    #[arg(value_name = "INPUT", value_hint = ValueHint::AnyPath)]
+    pub inputs: Vec<PathBuf>,
+    /// One job for each line of the inputs
+    #[arg(long)]
+    pub each_line: bool,
+    /// Each input is a JSON document, converted to CBOR
+    #[arg(long, conflicts_with = "each_line")]
+    pub json: bool,
+    /// One job for each line of JSON in the inputs, converted to CBOR
+    #[arg(long, conflicts_with_all = ["each_line", "json"])]
+    pub jsonl: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// One JSON document
+    Json,
+    /// One JSON document a line
+    Jsonl,
+    /// Nothing but the exit code
+    Quiet,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Module file, or the name of a built-in plugin
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub module: String,
+    #[command(flatten)]
+    pub input: InputArgs,
+    #[command(flatten)]
+    pub job: JobArgs,
+    #[command(flatten)]
+    pub queue: QueueArgs,
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// How results are printed [default: the outputs themselves]
+    #[arg(long)]
+    pub output: Option<Format>,
+    /// Write each output to a file in this directory
+    #[arg(long, value_hint = ValueHint::DirPath)]
+    pub out_dir: Option<PathBuf>,
+}
+
+/// Where jobs run.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Place")]
+pub struct PlaceArgs {
+    /// Run here, even where a coordinator is configured
+    #[arg(long)]
+    pub local: bool,
+    /// Jobs at once when running here [default: one for each core]
+    #[arg(long)]
+    pub slots: Option<u32>,
+    /// Give up when no worker has taken a job for so long
+    #[arg(long, value_parser = parse_duration)]
+    pub wait_timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub struct SolveArgs {
+    /// Problem files, or - for stdin
+    #[arg(required = true, value_hint = ValueHint::FilePath)]
+    pub files: Vec<PathBuf>,
+    /// Plugin to use [default: chosen by what is in the file]
+    #[arg(long)]
+    pub plugin: Option<String>,
+    #[command(flatten)]
+    pub job: JobArgs,
+    #[command(flatten)]
+    pub queue: QueueArgs,
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// How answers are printed
+    #[arg(long, default_value = "table")]
+    pub output: Format,
+    /// Write the solution here: as JSON where the name ends in .json, else as text
+    #[arg(long, value_hint = ValueHint::FilePath)]
+    pub solution: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct SubmitArgs {
+    /// Module file, or the name of a built-in plugin
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub module: String,
+    #[command(flatten)]
+    pub input: InputArgs,
+    #[command(flatten)]
+    pub job: JobArgs,
+    #[command(flatten)]
+    pub queue: QueueArgs,
+    /// How the number of the batch is printed
+    #[arg(long, default_value = "table")]
+    pub output: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// How the list is printed
+    #[arg(long, default_value = "table")]
+    pub output: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct BatchArgs {
+    /// Number of the batch
+    pub batch: BatchId,
+}
+
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// Numbers of the batches
+    #[arg(required = true)]
+    pub batches: Vec<BatchId>,
+}
+
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Number of the batch
+    pub batch: BatchId,
+    /// Give up after so long; the batch goes on
+    #[arg(long, value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub struct ResultsArgs {
+    /// Number of the batch
+    pub batch: BatchId,
+    /// Wait for results that do not exist yet
+    #[arg(long)]
+    pub follow: bool,
+    /// In the order in which jobs ended, not in that of the inputs
+    #[arg(long)]
+    pub as_completed: bool,
+    /// How results are printed [default: the outputs themselves]
+    #[arg(long)]
+    pub output: Option<Format>,
+    /// Write each output to a file in this directory
+    #[arg(long, value_hint = ValueHint::DirPath)]
+    pub out_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    #[command(subcommand)]
+    pub action: TokenAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenAction {
+    /// Issue a token and print it
+    Create {
+        /// What its holder may do: admin, client, worker, read
+        role: Role,
+        /// How long it is valid [default: for ever]
+        #[arg(long, value_parser = parse_duration)]
+        expires: Option<Duration>,
+    },
+    /// Say what a token allows; it is read from the token file or $OPTWASM_TOKEN
+    Inspect,
+    /// Revoke a token by its name, for good
+    Revoke {
+        /// The name, as `token inspect` prints it
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct CoordinatorArgs {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, default_value = "0.0.0.0:4710", env = "OPTWASM_LISTEN")]
+    pub listen: SocketAddr,
+    /// Most that batches, results and blobs may occupy; beyond it new work is refused
+    #[arg(long, default_value = "4GiB", value_parser = parse_bytes)]
+    pub max_store: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    /// Jobs at once [default: one for each core]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub slots: Option<u32>,
+    /// Memory for all jobs together [default: 80 % of this machine's]
+    #[arg(long, value_parser = parse_bytes)]
+    pub memory: Option<u64>,
+    /// Label that batches may require
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_pair)]
+    pub labels: Vec<(String, String)>,
+    /// Name, for people [default: the machine's name]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Leave after so long without work, counted from connecting
+    #[arg(long, value_parser = parse_duration)]
+    pub idle_timeout: Option<Duration>,
+    /// Where compiled modules are kept [default: $XDG_CACHE_HOME/optwasm]
+    #[arg(long, env = "OPTWASM_CACHE_DIR", value_hint = ValueHint::DirPath)]
+    pub cache_dir: Option<PathBuf>,
+    /// Blobs kept in memory, at most
+    #[arg(long, default_value = "1GiB", value_parser = parse_bytes)]
+    pub blob_cache: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct NewArgs {
+    /// Name of the crate and of its folder
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Module file, or the name of a built-in plugin
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub module: String,
+    /// Rules of the sandbox
+    #[arg(long, default_value = "strict")]
+    pub profile: Profile,
+    /// How the answer is printed
+    #[arg(long, default_value = "table")]
+    pub output: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Write a page for each command into this directory
+    #[arg(long, value_hint = ValueHint::DirPath)]
+    pub dir: Option<PathBuf>,
+}

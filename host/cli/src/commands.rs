@@ -1,0 +1,11 @@
+//! The commands, one module for each or for each few that belong together.
+
+pub mod batches;
+pub mod cluster;
+pub mod coordinator;
+pub mod modules;
+pub mod run;
+pub mod shell;
+pub mod solve;
+pub mod submit;
+pub mod worker;

@@ -1,0 +1,110 @@
+//! `optwasm workers`, `token`, `shutdown`: the coordinator and who is connected to it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use optwasm_client::WorkerStatus;
+use serde_json::{Value as Json, json};
+
+use crate::args::{Format, ListArgs, TokenAction, TokenArgs};
+use crate::exit::{Exit, Failure};
+use crate::output::{print, table};
+use crate::settings::Settings;
+use crate::units::show_bytes;
+
+pub async fn workers(settings: &Settings, args: ListArgs) -> Result<Exit, Failure> {
+    let client = settings.client().await?;
+    let workers = client.workers().await?;
+    let json = |status: &WorkerStatus| {
+        json!({
+            "schema": "optwasm.worker/1",
+            "worker": status.worker.0,
+            "name": status.info.name,
+            "address": status.peer,
+            "slots": status.info.slots,
+            "memory": status.info.memory,
+            "labels": status.info.labels,
+            "engine": status.info.engine,
+            "held": status.held,
+            "done": status.done,
+            "draining": status.draining,
+        })
+    };
+    match args.output {
+        Format::Quiet => {}
+        Format::Json => {
+            let all: Json = workers.iter().map(json).collect();
+            print(json!({ "schema": "optwasm.workers/1", "workers": all }))?;
+        }
+        Format::Jsonl => workers.iter().try_for_each(|status| print(json(status)))?,
+        Format::Table => {
+            let mut table = table([
+                "WORKER", "NAME", "ADDRESS", "SLOTS", "HELD", "DONE", "MEMORY", "ENGINE", "LABELS",
+            ]);
+            for status in &workers {
+                let labels = status.info.labels.iter();
+                let labels: Vec<String> = labels.map(|(k, v)| format!("{k}={v}")).collect();
+                table.add_row([
+                    status.worker.to_string(),
+                    status.info.name.clone(),
+                    status.peer.clone(),
+                    status.info.slots.to_string(),
+                    status.held.to_string(),
+                    status.done.to_string(),
+                    show_bytes(status.info.memory),
+                    status.info.engine.clone(),
+                    labels.join(" "),
+                ]);
+            }
+            print(table)?;
+        }
+    }
+    client.close().await;
+    Ok(Exit::Success)
+}
+
+pub async fn token(settings: &Settings, args: TokenArgs) -> Result<Exit, Failure> {
+    match args.action {
+        TokenAction::Create { role, expires } => {
+            let client = settings.client().await?;
+            let seconds = expires.map_or(0, |duration| duration.as_secs().max(1));
+            print(client.issue_token(role, seconds).await?)?;
+            client.close().await;
+        }
+        TokenAction::Inspect => {
+            let Some(token) = settings.token()? else {
+                return Err(Failure::usage(
+                    "name a token with --token-file, or set $OPTWASM_TOKEN",
+                ));
+            };
+            let claims = token.claims;
+            let expires = match claims.expires {
+                0 => "never".to_owned(),
+                seconds => {
+                    let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+                    time.map_or("never".to_owned(), |time| {
+                        humantime::format_rfc3339_seconds(time).to_string()
+                    })
+                }
+            };
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let expired = claims.is_expired(now.map_or(0, |now| now.as_secs()));
+            print(format_args!("name:        {}", claims.name()))?;
+            print(format_args!("role:        {}", claims.role))?;
+            let note = if expired { " (expired)" } else { "" };
+            print(format_args!("expires:     {expires}{note}"))?;
+            print(format_args!("coordinator: {}", token.fingerprint))?;
+        }
+        TokenAction::Revoke { name } => {
+            let client = settings.client().await?;
+            client.revoke_token(&name).await?;
+            client.close().await;
+        }
+    }
+    Ok(Exit::Success)
+}
+
+pub async fn shutdown(settings: &Settings) -> Result<Exit, Failure> {
+    let client = settings.client().await?;
+    client.shutdown().await?;
+    Ok(Exit::Success)
+}

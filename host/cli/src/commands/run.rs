@@ -1,0 +1,52 @@
+//! `optwasm run`: jobs, here or on a coordinator.
+
+use optwasm_client::{Client, Order};
+use optwasm_sandbox::engine::EngineKind;
+
+use crate::args::{Format, PlaceArgs, RunArgs};
+use crate::exit::{Exit, Failure};
+use crate::inputs;
+use crate::output::ResultPrinter;
+use crate::run_batch::{Follow, follow};
+use crate::settings::Settings;
+
+/// The client that `place` asks for, and whether it runs jobs here.
+pub async fn client(settings: &Settings, place: &PlaceArgs) -> Result<(Client, bool), Failure> {
+    if !place.local
+        && let Some(remote) = settings.remote()?
+    {
+        return Ok((Client::connect(remote.address, &remote.token).await?, false));
+    }
+    Ok((settings.local_client(place.slots).await?, true))
+}
+
+/// Whether a module's output is CBOR: its SDK says so, and not that it is bytes.
+pub fn output_is_cbor(module: &[u8], profile: optwasm_client::Profile) -> bool {
+    let inspection = optwasm_sandbox::gate::inspect(module, EngineKind::of(profile));
+    let abi = inspection.ok().and_then(|inspection| inspection.abi);
+    abi.is_some_and(|abi| {
+        let output: String = abi.output.split_whitespace().collect();
+        !output.is_empty() && output != "Vec<u8>"
+    })
+}
+
+pub async fn run(settings: &Settings, args: RunArgs) -> Result<Exit, Failure> {
+    let module = inputs::read_module(&args.module)?;
+    let is_cbor = output_is_cbor(&module, args.job.profile);
+    let read = inputs::read(&args.input)?;
+    let (client, local) = client(settings, &args.place).await?;
+    let spec = inputs::batch_spec(&client, module, &args.job, &args.queue).await?;
+    let jobs = read.len() as u32;
+    let (names, contents): (Vec<_>, Vec<_>) = read.into_iter().map(|i| (i.name, i.bytes)).unzip();
+    let batch = client.submit(spec, contents).await?;
+    let mut printer = ResultPrinter::new(args.output, args.out_dir, names, is_cbor, jobs)?;
+    let how = Follow {
+        local,
+        wait_timeout: args.place.wait_timeout,
+        order: Order::Input,
+        quiet: args.output == Some(Format::Quiet),
+    };
+    let exit = follow(&client, batch, &mut printer, jobs, how).await?;
+    client.close().await;
+    Ok(exit)
+}

@@ -1,0 +1,86 @@
+//! What is shown while a batch runs: a bar on stderr, where that is a terminal, and a word when
+//! nothing can run.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use optwasm_client::BatchStatus;
+
+/// What is shown while a batch runs.
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    waiting_since: Option<Instant>,
+    told: bool,
+}
+
+impl Progress {
+    /// Progress of `jobs` jobs. `quiet` shows no bar.
+    pub fn new(jobs: u32, quiet: bool) -> Self {
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let target = ProgressDrawTarget::stderr_with_hz(10);
+            let bar = ProgressBar::with_draw_target(Some(u64::from(jobs)), target);
+            let template = "{bar:30} {pos}/{len} {per_sec} {eta} left {msg}";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self {
+            bar,
+            waiting_since: None,
+            told: false,
+        }
+    }
+
+    /// Takes the state of the batch in; returns for how long nothing could run.
+    pub fn update(&mut self, status: &BatchStatus) -> Option<Duration> {
+        if let Some(bar) = &self.bar {
+            bar.set_position(u64::from(status.done));
+            let failed = status.failed();
+            let mut message = match failed {
+                0 => String::new(),
+                failed => format!("{failed} failed "),
+            };
+            if let Some((_, objective, _)) = status.incumbents.first() {
+                message.push_str(&format!("incumbent {objective:.6e} "));
+            } else if let Some((_, done, total)) = status.progress.first()
+                && *total > 0.0
+            {
+                message.push_str(&format!("{:.0} % of a job ", 100.0 * done / total));
+            }
+            bar.set_message(message);
+        }
+        let Some(reason) = &status.waiting_for else {
+            self.waiting_since = None;
+            self.told = false;
+            return None;
+        };
+        if !self.told {
+            self.told = true;
+            let text = format!("optwasm: batch {} waits: {reason}", status.batch);
+            match &self.bar {
+                Some(bar) => bar.println(text),
+                // A message that cannot be written has nowhere to go.
+                None => drop(writeln!(std::io::stderr(), "{text}")),
+            }
+        }
+        let since = self.waiting_since.get_or_insert_with(Instant::now);
+        Some(since.elapsed())
+    }
+
+    /// Takes the bar away, so that other things can be printed.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Runs `print` with the bar out of the way.
+    pub fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Follows a batch to its end: results to the printer, progress to stderr, signals to where they
+//! belong.
+
+use std::time::Duration;
+
+use optwasm_client::{Batch, Client, Order};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::exit::{Exit, Failure};
+use crate::output::ResultPrinter;
+use crate::progress::Progress;
+
+/// How to follow a batch.
+pub struct Follow {
+    /// Whether it runs in this process, and so ends with it.
+    pub local: bool,
+    /// Give up when nothing could run for so long.
+    pub wait_timeout: Option<Duration>,
+    /// The order of the results.
+    pub order: Order,
+    /// Show no bar.
+    pub quiet: bool,
+}
+
+/// SIGINT and SIGTERM.
+pub struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Listens from now on.
+    pub fn listen() -> Result<Self, Failure> {
+        let failed = |error| Failure::new(Exit::Bug, format!("signals: {error}"));
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+        })
+    }
+
+    /// The next signal, as the exit code that it asks for.
+    pub async fn next(&mut self) -> Exit {
+        tokio::select! {
+            _ = self.interrupt.recv() => Exit::Interrupted,
+            _ = self.terminate.recv() => Exit::Terminated,
+        }
+    }
+}
+
+/// Prints the results of `batch` as they come, until it is done.
+pub async fn follow(
+    client: &Client,
+    batch: Batch<'_>,
+    printer: &mut ResultPrinter,
+    jobs: u32,
+    follow: Follow,
+) -> Result<Exit, Failure> {
+    let mut signals = Signals::listen()?;
+    let mut results = batch.results(follow.order).await?;
+    let mut watch = batch.watch().await?;
+    let mut watching = true;
+    let mut progress = Progress::new(jobs, follow.quiet);
+    let id = batch.id();
+    loop {
+        tokio::select! {
+            biased;
+            signal = signals.next() => {
+                progress.finish();
+                printer.flush()?;
+                if follow.local {
+                    batch.cancel().await?;
+                    eprintln!("optwasm: stopped");
+                } else {
+                    eprintln!("optwasm: batch {id} goes on. Come back with: optwasm watch {id}, \
+                        optwasm results {id}");
+                }
+                return Ok(signal);
+            }
+            result = results.next() => match result.map_err(|error| lost(error, id))? {
+                Some((index, report)) => printer.result(client, index, report).await?,
+                None => break,
+            },
+            status = watch.next(), if watching => match status.map_err(|error| lost(error, id))? {
+                Some(status) => {
+                    let waited = progress.suspend(|| printer.flush()).map(|()| progress.update(&status))?;
+                    if let (Some(waited), Some(limit)) = (waited, follow.wait_timeout)
+                        && waited >= limit
+                    {
+                        progress.finish();
+                        batch.cancel().await?;
+                        return Err(Failure::new(Exit::TimedOut, format!(
+                            "no worker took a job for {}; batch {id} was cancelled",
+                            humantime::format_duration(limit)
+                        )));
+                    }
+                }
+                None => watching = false,
+            },
+        }
+    }
+    progress.finish();
+    printer.finish()?;
+    Ok(match (&printer.last, printer.failed) {
+        (_, 0) => Exit::Success,
+        (Some(outcome), _) if jobs == 1 => Exit::of(outcome),
+        _ => Exit::JobsFailed,
+    })
+}
+
+fn lost(error: optwasm_client::ClientError, id: optwasm_client::BatchId) -> Failure {
+    let failure = Failure::from(error);
+    match failure.exit {
+        Exit::Unreachable => failure.next(format!("Come back to it with: optwasm watch {id}")),
+        _ => failure,
+    }
+}

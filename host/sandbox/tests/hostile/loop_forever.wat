@@ -1,0 +1,4 @@
+;; Never ends.
+;; expect: out-of-fuel
+(module (memory (export "memory") 1)
+  (func (export "_start") (loop $l (br $l))))
