@@ -31,9 +31,12 @@ pub const GLOBALS_MAX: u32 = 10_000;
 pub const SEGMENTS_MAX: u32 = 50_000;
 /// Most types: HiGHS has a few hundred.
 pub const TYPES_MAX: u32 = 10_000;
-/// Most parameters, and most results, of one type. A branch is validated against all of them, so
-/// that a byte of `br_table` costs as many steps; compilers pass what is larger in memory.
-pub const ARITY_MAX: usize = 128;
+/// Most parameters, and most results, of one type, since each call and branch is validated against
+/// all of them: LAPACK's functions have up to 30; compilers pass what is larger in memory.
+pub const ARITY_MAX: usize = 64;
+/// Most targets of all `br_table`s together, times the largest arity: each target is one byte and
+/// is validated against as many values. 2^26 take 2.5 s.
+pub const BRANCHES_MAX: u64 = 1 << 26;
 /// Most imports: 62 functions are offered, and toolchains import each once.
 pub const IMPORTS_MAX: usize = 1000;
 /// Longest name of an import or export.
@@ -114,12 +117,14 @@ pub fn inspect(module: &[u8], kind: EngineKind) -> Result<Inspection, Unacceptab
     let mut start_export = None;
     let mut has_memory_export = false;
     let mut types = None;
+    let mut arity = 0;
+    let mut branches = 0;
 
     for payload in Parser::new(0).parse_all(module) {
         let payload = payload.map_err(|error| malformed(&error))?;
         // Shape first, so that nothing is validated that is refused anyway.
         match &payload {
-            Payload::TypeSection(section) => check_types(section.clone())?,
+            Payload::TypeSection(section) => arity = check_types(section.clone())?,
             Payload::ImportSection(section) => {
                 for import in section.clone().into_imports() {
                     let import = import.map_err(|error| malformed(&error))?;
@@ -185,7 +190,14 @@ pub fn inspect(module: &[u8], kind: EngineKind) -> Result<Inspection, Unacceptab
                 "the module has a start section: let `_start` do its work (AssemblyScript: build \
                  with `--exportStart _start`)"
             ),
-            Payload::CodeSectionEntry(body) => check_body(body)?,
+            Payload::CodeSectionEntry(body) => {
+                branches += check_body(body)?;
+                if branches * arity > BRANCHES_MAX {
+                    refuse!(
+                        "the module has too many branch targets for functions of {arity} values"
+                    );
+                }
+            }
             Payload::CustomSection(section) if section.name() == "optwasm:abi" => {
                 found.abi = Some(abi_section(section.data())?);
             }
@@ -254,8 +266,10 @@ fn at_most(what: &str, count: u32, limit: u32) -> Result<(), Unacceptable> {
     Ok(())
 }
 
-fn check_types(section: TypeSectionReader<'_>) -> Result<(), Unacceptable> {
+/// Returns the largest number of parameters or results.
+fn check_types(section: TypeSectionReader<'_>) -> Result<u64, Unacceptable> {
     let mut count = 0;
+    let mut largest = 0;
     for group in section {
         for ty in group.map_err(|error| malformed(&error))?.types() {
             count += 1;
@@ -267,13 +281,15 @@ fn check_types(section: TypeSectionReader<'_>) -> Result<(), Unacceptable> {
                         "a function type has {arity} parameters or results; the limit is {ARITY_MAX}"
                     );
                 }
+                largest = largest.max(arity as u64);
             }
         }
     }
-    Ok(())
+    Ok(largest)
 }
 
-fn check_body(body: &wasmparser::FunctionBody<'_>) -> Result<(), Unacceptable> {
+/// Returns the number of branch targets in tables.
+fn check_body(body: &wasmparser::FunctionBody<'_>) -> Result<u64, Unacceptable> {
     let size = body.range().len();
     if size > BODY_MAX {
         refuse!(
@@ -289,11 +305,8 @@ fn check_body(body: &wasmparser::FunctionBody<'_>) -> Result<(), Unacceptable> {
         locals = locals.saturating_add(count);
     }
     at_most("locals in one function", locals, LOCALS_MAX)?;
-    // A short body cannot hold more calls than the limit: each takes two bytes.
-    if size / 2 <= CALLS_MAX as usize {
-        return Ok(());
-    }
     let mut calls = 0;
+    let mut targets = 0;
     for operator in body
         .get_operators_reader()
         .map_err(|error| malformed(&error))?
@@ -303,10 +316,12 @@ fn check_body(body: &wasmparser::FunctionBody<'_>) -> Result<(), Unacceptable> {
             | Operator::CallIndirect { .. }
             | Operator::ReturnCall { .. }
             | Operator::ReturnCallIndirect { .. } => calls += 1,
+            Operator::BrTable { targets: table } => targets += u64::from(table.len()) + 1,
             _ => {}
         }
     }
-    at_most("calls in one function", calls, CALLS_MAX)
+    at_most("calls in one function", calls, CALLS_MAX)?;
+    Ok(targets)
 }
 
 fn abi_section(data: &[u8]) -> Result<AbiSection, Unacceptable> {

@@ -12,6 +12,7 @@ use optwasm_protocol::Profile;
 use wasmtime::{Caller, Linker};
 
 use crate::ended::Ended;
+use crate::run::Setup;
 use crate::state::{
     CHUNK, JobState, Standard, charge, charge_bytes, copy_to_guest, input, memory_and_state, range,
 };
@@ -211,56 +212,54 @@ enum List {
     Environ,
 }
 
-/// Arguments or environment as the guest sees them: NUL-terminated strings.
-fn strings(state: &JobState, list: List) -> Vec<Vec<u8>> {
-    let setup = &state.job.setup;
-    let terminated = |text: String| [text.as_bytes(), b"\0"].concat();
-    match list {
-        List::Args => std::iter::once("job")
-            .chain(setup.args.iter().map(String::as_str))
-            .map(|arg| terminated(arg.to_owned()))
-            .collect(),
-        List::Environ => {
-            let pairs = setup.env.iter();
-            pairs.map(|(k, v)| terminated(format!("{k}={v}"))).collect()
-        }
+impl List {
+    /// The strings as the guest sees them, in pieces that are to be written one after the other.
+    fn strings(self, setup: &Setup) -> impl Iterator<Item = [&[u8]; 4]> {
+        let (args, env) = match self {
+            List::Args => (Some(setup.args.iter()), None),
+            List::Environ => (None, Some(setup.env.iter())),
+        };
+        let program = args.is_some().then(|| [&b"job\0"[..], b"", b"", b""]);
+        let args = args.into_iter().flatten();
+        let env = env.into_iter().flatten();
+        program
+            .into_iter()
+            .chain(args.map(|arg| [arg.as_bytes(), b"\0", b"", b""]))
+            .chain(env.map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes(), b"\0"]))
+    }
+
+    /// Number of strings, and bytes of all of them together.
+    fn size(self, setup: &Setup) -> (usize, usize) {
+        self.strings(setup).fold((0, 0), |(count, size), pieces| {
+            let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+            (count + 1, size + length)
+        })
     }
 }
 
 fn sizes_get(mut guest: Guest<'_>, list: List, count_ptr: u32, size_ptr: u32) -> Result<Errno> {
     charge(&mut guest, 8)?;
     let (memory, state) = memory_and_state(&mut guest)?;
-    let setup = &state.job.setup;
-    // Counted, not built: it costs the guest little, so it must cost the host little.
-    let (count, size) = match list {
-        List::Args => (
-            1 + setup.args.len(),
-            "job\0".len() + setup.args.iter().map(|arg| arg.len() + 1).sum::<usize>(),
-        ),
-        List::Environ => (
-            setup.env.len(),
-            setup.env.iter().map(|(k, v)| k.len() + v.len() + 2).sum(),
-        ),
-    };
+    let (count, size) = list.size(&state.job.setup);
     write_bytes(memory, count_ptr, &(count as u32).to_le_bytes())?;
     write_bytes(memory, size_ptr, &(size as u32).to_le_bytes())?;
     Ok(SUCCESS)
 }
 
 fn list_get(mut guest: Guest<'_>, list: List, pointers: u32, buffer: u32) -> Result<Errno> {
-    let strings = strings(guest.data(), list);
-    charge(&mut guest, strings.iter().map(|s| s.len() as u64 + 4).sum())?;
-    let (memory, _) = memory_and_state(&mut guest)?;
-    let mut place = buffer;
-    for (index, string) in strings.iter().enumerate() {
-        let pointer = pointers
-            .checked_add(4 * index as u32)
-            .ok_or(Ended::BadPointer)?;
+    let (count, size) = list.size(&guest.data().job.setup);
+    charge(&mut guest, (size + 4 * count) as u64)?;
+    let (memory, state) = memory_and_state(&mut guest)?;
+    let (mut pointer, mut place) = (pointers, buffer);
+    for pieces in list.strings(&state.job.setup) {
         write_bytes(memory, pointer, &place.to_le_bytes())?;
-        write_bytes(memory, place, string)?;
-        place = place
-            .checked_add(string.len() as u32)
-            .ok_or(Ended::BadPointer)?;
+        pointer = pointer.checked_add(4).ok_or(Ended::BadPointer)?;
+        for piece in pieces {
+            write_bytes(memory, place, piece)?;
+            place = place
+                .checked_add(piece.len() as u32)
+                .ok_or(Ended::BadPointer)?;
+        }
     }
     Ok(SUCCESS)
 }

@@ -75,7 +75,9 @@ impl ResourceLimiter for Limiter {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let declared = maximum.is_none_or(|maximum| desired <= maximum);
-        if declared && desired > TABLE_ELEMENTS_MAX {
+        // `maximum` is the declared one, or the allocator's, which must not be told apart here:
+        // not every engine's allocator has one.
+        if desired > TABLE_ELEMENTS_MAX {
             self.denied = true;
             return Ok(false);
         }

@@ -86,6 +86,34 @@ fn prefetched_neighbours_are_not_blamed() {
     assert_eq!(condemned.count(), 1);
 }
 
+/// A suspect gets its worker to itself although other jobs never end.
+#[test]
+fn a_suspect_is_not_starved() {
+    let mut cluster = Cluster::new(|job| 5_000 + u64::from(job.index % 13) * 700);
+    cluster.kills = Box::new(|job| job.index == 5);
+    cluster.join(
+        0,
+        WorkerSpec {
+            slots: 3,
+            ..Default::default()
+        },
+    );
+    let count = 1_000_000;
+    cluster.event(submit(
+        0,
+        BatchSpec {
+            count,
+            loss_limit: 2,
+            ..Default::default()
+        },
+    ));
+    cluster.run_until(5_000_000);
+    assert!(
+        matches!(&cluster.verdicts[&job(0, 5)], Verdict::LostTooOften { losses } if losses.len() == 2)
+    );
+    assert_eq!(cluster.deaths, 2);
+}
+
 /// A job that runs far longer than its neighbours does not keep those queued behind it.
 #[test]
 fn jobs_behind_an_unexpectedly_long_one_are_moved() {

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use common::{assigned, finished, job, jobs, joined, step, submit};
 use optwasm_scheduler::{
-    BatchId, BatchSpec, Claim, Config, Effect, Event, Ignored, JobState, OutcomeClass, Scheduler,
-    Verdict, WaitReason, WorkerId, WorkerSpec,
+    BatchId, BatchSpec, Claim, Config, Effect, Event, Ignored, JobId, JobState, OutcomeClass,
+    Scheduler, Verdict, WaitReason, WorkerId, WorkerSpec,
 };
 
 fn scheduler() -> Scheduler {
@@ -95,17 +95,26 @@ fn nothing_is_queued_behind_a_long_job() {
 
 #[test]
 fn free_slots_are_filled_evenly_before_anything_is_held_ahead() {
-    let mut s = warm(2, 1_000, 100);
-    step(&mut s, 0, Event::Cancel { batch: BatchId(0) });
+    let mut s = warm(2, 2, 100);
     step(&mut s, 0, joined(1, 4));
-    let first = assigned(&step(&mut s, 0, submit(1, jobs(6))));
-    let of = |worker| {
-        first
-            .iter()
+    let count = |got: &[(WorkerId, JobId, u32)], worker| {
+        got.iter()
             .filter(|(id, ..)| *id == WorkerId(worker))
             .count()
     };
-    assert_eq!((of(0), of(1)), (2, 4));
+    let extend = |count| Event::Extend {
+        batch: BatchId(0),
+        count,
+    };
+    let three = assigned(&step(&mut s, 0, extend(3)));
+    assert_eq!((count(&three, 0), count(&three, 1)), (1, 2));
+    let nine = assigned(&step(&mut s, 0, extend(9)));
+    assert_eq!(
+        (count(&nine[..3], 0), count(&nine[..3], 1)),
+        (1, 2),
+        "{nine:?}"
+    );
+    assert!(nine.len() > 3);
 }
 
 #[test]
@@ -346,6 +355,40 @@ fn a_stuck_worker_is_relieved() {
         [recall(3), recall(2)],
         "the last ones, as many as are free elsewhere"
     );
+}
+
+#[test]
+fn nothing_is_recalled_for_a_worker_that_cannot_run_it() {
+    let mut s = scheduler();
+    step(
+        &mut s,
+        0,
+        submit(
+            0,
+            BatchSpec {
+                memory: 10,
+                ..jobs(5)
+            },
+        ),
+    );
+    step(&mut s, 0, joined(0, 1));
+    step(&mut s, 0, finished(0, job(0, 0), 1, 100));
+    assert!(held(&s, 0) > 1);
+    let spec = WorkerSpec {
+        slots: 4,
+        memory: 9,
+        ..Default::default()
+    };
+    step(
+        &mut s,
+        0,
+        Event::WorkerJoined {
+            worker: WorkerId(1),
+            spec,
+            holds: vec![],
+        },
+    );
+    assert_eq!(step(&mut s, 30_000, Event::Tick), []);
 }
 
 #[test]

@@ -106,6 +106,7 @@ pub fn all() -> Vec<Import> {
         .collect()
 }
 
+#[allow(dead_code)] // Each test binary uses its own part.
 impl Import {
     /// The import in WebAssembly text, as `$f`.
     pub fn text(&self) -> String {

@@ -1,0 +1,75 @@
+//! Convex quadratic and conic programs with Clarabel.
+//!
+//! [`solve`] reads a problem, tells its format by its content, and solves it:
+//!
+//! | format | what it brings | reader |
+//! |---|---|---|
+//! | MPS, QPS | linear and convex quadratic programs | [`optwasm_model::mps`] |
+//! | CPLEX LP | linear and convex quadratic programs | [`optwasm_model::lp`] |
+//! | CBF | linear, second-order, semidefinite, exponential and power cones | [`cbf`] |
+//! | SDPA sparse | semidefinite programs | [`sdpa`] |
+//!
+//! All of them become a [`program::Program`]. Clarabel is a primal-dual
+//! interior-point method: it works to a relative accuracy of 1e-8, proves
+//! infeasibility by certificates, and does not know integer variables.
+
+pub mod cbf;
+pub mod program;
+pub mod sdpa;
+mod solver;
+
+use optwasm_model::{Format, ReadError, Solution};
+
+use program::Program;
+pub use solver::solve as solve_program;
+
+/// Why there is no solution at all; "infeasible" is a [`Solution`], too.
+#[derive(Debug, thiserror::Error)]
+pub enum SolveError {
+    /// The input is not a valid file; mend it at the line named.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The model has integer variables; solve it with the plugin `linear`, or
+    /// drop the integrality.
+    #[error("the model has integer variables, which an interior-point method cannot handle")]
+    Integers,
+    /// The quadratic objective is not convex (for maximization: not concave),
+    /// so that a local optimum need not be the optimum.
+    #[error("the quadratic objective is not convex")]
+    NotConvex,
+    /// Clarabel refuses the problem's data.
+    #[error("Clarabel refuses the problem: {0}")]
+    Solver(String),
+}
+
+/// Reads and solves a problem.
+///
+/// # Errors
+///
+/// A [`SolveError`] if `input` is not a problem that this plugin can solve.
+pub fn solve(input: &[u8]) -> Result<Solution, SolveError> {
+    solve_program(&read(input)?)
+}
+
+/// Reads a problem in any of the formats.
+///
+/// # Errors
+///
+/// [`SolveError::Read`] and [`SolveError::Integers`].
+pub fn read(input: &[u8]) -> Result<Program, SolveError> {
+    match Format::detect(input) {
+        Some(Format::Mps | Format::Lp) => {
+            let model = optwasm_model::read(input)?;
+            if model.has_integers() {
+                return Err(SolveError::Integers);
+            }
+            Ok(Program::from_model(&model))
+        }
+        Some(Format::Cbf) => cbf::read(input),
+        Some(Format::Sdpa) => Ok(sdpa::read(input)?),
+        _ => Err(ReadError::UnknownFormat {
+            expected: "MPS, CPLEX LP, CBF or SDPA sparse",
+        }
+        .into()),
+    }
+}

@@ -1,0 +1,48 @@
+//! Linear and mixed-integer programs with microlp.
+//!
+//! [`solve`] reads a model in MPS or CPLEX LP format and solves it by the
+//! simplex method and branch and bound. A mixed-integer solution is called
+//! optimal if it is proved to be within the relative gap [`MIP_GAP`] of the
+//! optimum.
+
+mod solver;
+
+use optwasm_model::{ReadError, Solution};
+
+pub use solver::{MIP_GAP, solve_model};
+
+/// Why there is no solution at all; "infeasible" is a [`Solution`], too.
+#[derive(Debug, thiserror::Error)]
+pub enum SolveError {
+    /// The input is not a valid file; mend it at the line named.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The objective is quadratic; solve the model with the plugin `conic`.
+    #[error("the objective is quadratic, which the simplex method cannot handle")]
+    Quadratic,
+    /// microlp refuses the model's data.
+    #[error("microlp refuses the model: {0}")]
+    Solver(String),
+}
+
+/// Reads and solves a model.
+///
+/// # Errors
+///
+/// A [`SolveError`] if `input` is not a model that this plugin can solve.
+pub fn solve(input: &[u8]) -> Result<Solution, SolveError> {
+    solve_reporting(input, |_| ())
+}
+
+/// Reads and solves a model. Calls `report` with every better solution of a
+/// mixed-integer program that is found on the way.
+///
+/// # Errors
+///
+/// A [`SolveError`] if `input` is not a model that this plugin can solve.
+pub fn solve_reporting(
+    input: &[u8],
+    report: impl FnMut(&Solution),
+) -> Result<Solution, SolveError> {
+    solve_model(&optwasm_model::read(input)?, report)
+}

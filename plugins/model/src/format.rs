@@ -1,0 +1,80 @@
+//! Which file format some bytes are in.
+
+use crate::lp;
+
+/// A file format that some plugin reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// MPS, fixed or free, and its extension for quadratic objectives (QPS).
+    Mps,
+    /// CPLEX LP.
+    Lp,
+    /// Conic Benchmark Format.
+    Cbf,
+    /// SDPA sparse format of semidefinite programs.
+    Sdpa,
+    /// Data set of the NIST Statistical Reference Datasets for nonlinear
+    /// regression.
+    Strd,
+    /// JSON object.
+    Json,
+}
+
+impl Format {
+    /// Tells the format by the first lines that are not comments; `None` if
+    /// they begin like no format known.
+    pub fn detect(bytes: &[u8]) -> Option<Format> {
+        // Far more than any header or licence comment takes.
+        const LOOK_AT: usize = 64 * 1024;
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LOOK_AT)]);
+        let trimmed = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+        if trimmed.starts_with('{') {
+            return Some(Format::Json);
+        }
+        if trimmed.starts_with("NIST/ITL StRD") {
+            return Some(Format::Strd);
+        }
+        // Comments of MPS and SDPA, of SDPA, of CBF and of LP.
+        let comment = |line: &&str| line.starts_with(['*', '"', '#', '\\']);
+        let mut lines = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !comment(line));
+        let first = lines.next()?;
+        let word = first.split_whitespace().next()?;
+        let counts = |line: &str| line.starts_with(|c: char| c.is_ascii_digit());
+        match word {
+            "VER" => Some(Format::Cbf),
+            "NAME" | "ROWS" | "OBJSENSE" | "OBJNAME" => Some(Format::Mps),
+            _ if lp::is_objective_keyword(word) => Some(Format::Lp),
+            // The numbers of variables and of blocks.
+            _ if counts(first) && lines.next().is_some_and(counts) => Some(Format::Sdpa),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_told_by_their_first_words() {
+        for (text, format) in [
+            ("* c\nNAME x\nROWS\n", Some(Format::Mps)),
+            ("\\ c\n\nMinimize obj: x\n", Some(Format::Lp)),
+            ("max x\n", Some(Format::Lp)),
+            ("# c\nVER\n3\n", Some(Format::Cbf)),
+            ("\"a comment\"\n 3 =mdim\n1 =nblocks\n", Some(Format::Sdpa)),
+            ("12 drummers\n11 pipers", Some(Format::Sdpa)),
+            ("12 drummers", None),
+            ("NIST/ITL StRD\nDataset Name: x", Some(Format::Strd)),
+            (" { \"model\": 1}", Some(Format::Json)),
+            ("blah blah", None),
+            ("", None),
+            ("\\ only a comment", None),
+        ] {
+            assert_eq!(Format::detect(text.as_bytes()), format, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The `optwasm` command as its users meet it: real processes, real QUIC, real modules.
+
+mod bad_input;
+mod exit_codes;
+mod guests;
+mod inputs_and_outputs;
+mod new_project;
+mod plugins;
+mod workers;
+
+use std::path::PathBuf;
+
+use optwasm_tests::cluster::Place;
+
+/// A place where the command under test runs.
+fn place() -> Place {
+    Place::new(env!("CARGO_BIN_EXE_optwasm"))
+}
+
+/// The file `tests/data/NAME`.
+fn data(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/data");
+    path.join(name).display().to_string()
+}
+
+/// The test guest `name`.
+fn guest(name: &str) -> String {
+    optwasm_tests::guests::path(name).display().to_string()
+}
