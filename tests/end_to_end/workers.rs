@@ -92,6 +92,8 @@ fn sigterm_drains_and_a_second_one_stops() {
     let spin = guest("spin");
     let _coordinator = place.coordinator(&[]);
     let mut first = place.worker("first", &[]);
+    // Compiled before it counts.
+    place.run_on(["run", &spin, "--json"], b"1").ok();
     let args = ["submit", &spin, "--jsonl", "--output", "json"];
     let batch = place.run_on(args, b"300\n20\n20\n").json()["batch"].to_string();
     wait_for("the job", || {
@@ -178,7 +180,14 @@ fn a_checkpoint_reaches_the_next_attempt() {
     let resume = guest("resume");
     let _coordinator = place.coordinator(&[]);
     let first = place.worker("first", &[]);
-    let steps = br#"{"total": 12, "work_millions": 30}"#;
+    // Compiled before it counts.
+    place
+        .run_on(
+            ["run", &resume, "--json"],
+            br#"{"total": 1, "work_millions": 1}"#,
+        )
+        .ok();
+    let steps = br#"{"total": 12, "work_millions": 100}"#;
     let args = ["submit", &resume, "--json", "--output", "json"];
     let batch = place.run_on(args, steps).json()["batch"].to_string();
     // Checkpoints are sent every 100 ms.

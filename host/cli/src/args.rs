@@ -387,5 +387,5 @@ pub struct CompletionsArgs {
 pub struct ManArgs {
     /// Write a page for each command into this directory
     #[arg(long, value_hint = ValueHint::DirPath)]
-    pub dir: Option<PathBuf>,
+    pub out_dir: Option<PathBuf>,
 }

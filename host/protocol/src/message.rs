@@ -59,9 +59,6 @@ pub enum ToWorker {
     /// No job of this batch will follow.
     #[serde(rename = "f")]
     Forget(BatchId),
-    /// Finish what runs, give back the rest, and leave.
-    #[serde(rename = "d")]
-    Drain,
 }
 
 /// From a worker to the coordinator.

@@ -3,12 +3,15 @@
 //! Whoever can write such a file can run any code in the worker, so files are only read from a
 //! directory that belongs to this user alone, and only where they carry a MAC by a key that lies
 //! beside them: a file from elsewhere, a damaged one or one of another engine is as good as none.
-//! Native code never comes from the network.
+//! Native code never comes from the network. The files that were used longest ago go when all
+//! together are too large.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use optwasm_protocol::ContentId;
 
@@ -32,6 +35,8 @@ pub enum CacheError {
 
 const KEY_FILE: &str = "key";
 const MAC: usize = 32;
+/// Most bytes of all files together: some thousand solvers.
+const CACHE_MAX: u64 = 4 << 30;
 
 impl DiskCache {
     /// Opens the cache in `dir`, and makes it where there is none.
@@ -76,7 +81,8 @@ impl DiskCache {
 
     /// The native code of `module` for the engine `engine`, where this cache made it.
     pub fn get(&self, module: &ContentId, engine: &[u8; 32]) -> Option<Vec<u8>> {
-        let mut bytes = fs::read(self.path(module, engine)).ok()?;
+        let path = self.path(module, engine);
+        let mut bytes = fs::read(&path).ok()?;
         let (mac, code) = bytes.split_first_chunk::<MAC>()?;
         let expected = blake3::Hash::from_bytes(self.mac(module, engine, code));
         if expected != blake3::Hash::from_bytes(*mac) {
@@ -84,6 +90,8 @@ impl DiskCache {
             return None;
         }
         bytes.drain(..MAC);
+        // Says when it was used last; where it cannot be said, it goes a little early.
+        let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
         Some(bytes)
     }
 
@@ -94,7 +102,10 @@ impl DiskCache {
     /// Where the disk does not take it; nothing is left behind.
     pub fn put(&self, module: &ContentId, engine: &[u8; 32], code: &[u8]) -> io::Result<()> {
         let path = self.path(module, engine);
-        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+        // Its own for each process and thread.
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let temporary = path.with_extension(format!("{}-{count}.tmp", std::process::id()));
         let written = create(&temporary).and_then(|mut file| {
             file.write_all(&self.mac(module, engine, code))?;
             file.write_all(code)
@@ -103,8 +114,34 @@ impl DiskCache {
         if result.is_err() {
             let _ = fs::remove_file(&temporary);
         }
+        prune(&self.dir, CACHE_MAX)?;
         result
     }
+}
+
+/// Removes what was used longest ago until at most `limit` bytes are left. Files that an
+/// interrupted process left behind are among them.
+fn prune(dir: &Path, limit: u64) -> io::Result<()> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        // Another process may remove it at the same time.
+        if let Ok(meta) = entry.metadata()
+            && entry.file_name() != KEY_FILE
+        {
+            files.push((meta.modified()?, meta.len(), entry.path()));
+        }
+    }
+    files.sort();
+    let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
+    for (_, size, path) in files {
+        if total <= limit {
+            break;
+        }
+        let _ = fs::remove_file(path);
+        total -= size;
+    }
+    Ok(())
 }
 
 fn create(path: &Path) -> io::Result<File> {
@@ -142,5 +179,38 @@ fn key(dir: &Path) -> io::Result<[u8; 32]> {
             Ok(key)
         }),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_was_used_longest_ago_goes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = DiskCache::open(dir.path()).unwrap();
+        let ids = [b"1", b"2", b"3"].map(|name| ContentId::of(name));
+        let engine = [0; 32];
+        for (age, id) in ids.iter().enumerate() {
+            cache.put(id, &engine, &[7; 1000]).unwrap();
+            let file = File::open(cache.path(id, &engine)).unwrap();
+            let time = SystemTime::now() - Duration::from_secs(3600 - age as u64);
+            file.set_modified(time).unwrap();
+        }
+        let present = || ids.map(|id| cache.path(&id, &engine).exists());
+        prune(dir.path(), 3200).unwrap();
+        assert_eq!(present(), [true; 3]);
+        // Using the oldest makes it the youngest.
+        assert!(cache.get(&ids[0], &engine).is_some());
+        prune(dir.path(), 2500).unwrap();
+        assert_eq!(present(), [true, false, true]);
+        prune(dir.path(), 0).unwrap();
+        assert_eq!(present(), [false; 3]);
+        assert!(dir.path().join(KEY_FILE).exists());
     }
 }

@@ -241,7 +241,7 @@ impl Sandbox {
             compile(module, kind, compiler, &self.config.compile_limits).map_err(|error| {
                 match error {
                     CompileError::Refused(why) => PrepareError::Rejected(why),
-                    CompileError::Child(error) => PrepareError::Host(error.to_string()),
+                    CompileError::Child(_) => PrepareError::Host(error.to_string()),
                 }
             })?;
         let native = load(&code).map_err(|error| {
@@ -277,4 +277,30 @@ fn compatibility(kind: EngineKind, engine: &Engine) -> [u8; 32] {
 /// Nothing that holds these locks can leave their content half changed.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// As after a change of the engine that its fingerprint missed.
+    #[test]
+    fn cached_code_that_does_not_load_is_compiled_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = SandboxConfig {
+            cache_dir: Some(dir.path().to_owned()),
+            ..SandboxConfig::new(1)
+        };
+        let module = wat::parse_str(r#"(module (func (export "_start")))"#).unwrap();
+        let id = ContentId::of(&module);
+        let sandbox = Sandbox::new(config).unwrap();
+        let engine = sandbox.engine(EngineKind::Strict).unwrap();
+        let compatible = compatibility(EngineKind::Strict, &engine);
+        let disk = DiskCache::open(dir.path()).unwrap();
+        disk.put(&id, &compatible, b"not native code").unwrap();
+        assert!(sandbox.prepare(id, &module, Profile::Strict).is_ok());
+        assert!(disk.get(&id, &compatible).unwrap().len() > 1000, "replaced");
+    }
 }

@@ -131,25 +131,6 @@ fn a_file_that_is_not_ours_and_whole_is_compiled_again() {
     assert_eq!(cache.get(&one, &[8; 32]), None);
 }
 
-/// Code that carries a good MAC and still does not load, as after a change of the engine that the
-/// fingerprint missed.
-#[test]
-fn cached_code_that_does_not_load_is_compiled_again() {
-    let dir = tempfile::tempdir().unwrap();
-    runs(&compiling(dir.path()));
-    let file = native_files(dir.path()).remove(0);
-    let good = fs::read(&file).unwrap();
-    let key: [u8; 32] = fs::read(dir.path().join("key"))
-        .unwrap()
-        .try_into()
-        .unwrap();
-    // The MAC covers engine and module before the code; the engine's part is not public, so it is
-    // found by a MAC that the cache itself makes for the same place: an empty artifact.
-    assert_eq!(key.len(), 32);
-    drop(good);
-    let _ = file;
-}
-
 #[test]
 fn a_lost_or_damaged_key_costs_only_the_cache() {
     let dir = tempfile::tempdir().unwrap();

@@ -323,7 +323,11 @@ fn randomness_is_the_stream_of_the_seed() {
     assert_eq!(zero, seeded(pieces, 0));
     assert_ne!(zero, seeded(whole, 1));
     let hex: String = zero.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, "GOLDEN");
+    assert_eq!(
+        hex,
+        "a7f91ced0533c12cd59706f2dc38c2a8c39c007ae89ab6492698778c8684c483\
+         91dd91c9a9e458303b11be9646da40b5"
+    );
 }
 
 #[test]
@@ -334,7 +338,7 @@ fn fingerprints_change_only_on_purpose() {
             .to_string()
     };
     // Portable results do not depend on the machine.
-    assert_eq!(&hex(EngineKind::Portable)[..16], "GOLDEN");
+    assert_eq!(&hex(EngineKind::Portable)[..16], "b691bb24b1580df9");
     #[cfg(target_arch = "x86_64")]
     {
         assert_eq!(&hex(EngineKind::Strict)[..16], "GOLDEN");

@@ -151,7 +151,6 @@ async fn receive(session: &Rc<Session>, mut reader: Reader) -> Result<(), FrameE
             ToWorker::Forget(batch) => {
                 session.batches.borrow_mut().remove(&batch);
             }
-            ToWorker::Drain => session.drain(),
         }
     }
 }

@@ -16,7 +16,7 @@ pub fn completions(args: CompletionsArgs) -> Result<Exit, Failure> {
 pub fn man(args: ManArgs) -> Result<Exit, Failure> {
     let command = Cli::command();
     let failed = |error| Failure::new(Exit::Storage, format!("manual: {error}"));
-    if let Some(dir) = args.dir {
+    if let Some(dir) = args.out_dir {
         std::fs::create_dir_all(&dir).map_err(failed)?;
         clap_mangen::generate_to(command, &dir).map_err(failed)?;
         return Ok(Exit::Success);
