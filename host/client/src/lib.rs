@@ -28,12 +28,13 @@ mod map;
 
 use std::net::SocketAddr;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use optwasm_protocol::endpoint::{self, EndpointError};
 use optwasm_protocol::frame::{FrameError, SOFT_FRAME};
 use optwasm_protocol::handshake::{self, HandshakeError, Intent};
 use optwasm_protocol::link::{CloseCode, LinkError};
 use optwasm_protocol::message::{Request, RequestError, Response, SubmitPart};
+use optwasm_protocol::transfer::{self, TransferError};
 use optwasm_protocol::{BLOB_MAX, INLINE_MAX, Link, Stream};
 
 pub use batch::{Batch, Results, Watch};
@@ -89,6 +90,19 @@ pub enum ClientError {
 impl From<FrameError> for ClientError {
     fn from(error: FrameError) -> Self {
         ClientError::Lost(error.to_string())
+    }
+}
+
+impl From<TransferError> for ClientError {
+    fn from(error: TransferError) -> Self {
+        match error {
+            TransferError::Link(error) => error.into(),
+            TransferError::Frame(error) => error.into(),
+            TransferError::Request(error) => error.into(),
+            TransferError::Damaged(id) => ClientError::Damaged(id),
+            TransferError::TooLarge(len) => ClientError::TooLarge(len),
+            TransferError::Unexpected => ClientError::Unexpected,
+        }
     }
 }
 
@@ -181,20 +195,9 @@ impl Client {
     ///
     /// [`ClientError`]; `Request` with [`ErrorCode::Storage`] where there is no room.
     pub async fn put_blob(&self, bytes: Bytes) -> Result<ContentId, ClientError> {
-        if bytes.len() as u64 > BLOB_MAX {
-            return Err(ClientError::TooLarge(bytes.len() as u64));
-        }
         let id = ContentId::of(&bytes);
-        let put = Request::PutBlob(id, bytes.len() as u64);
-        let (mut answer, mut stream) = self.request(&put).await?;
-        if matches!(answer, Response::Go) {
-            stream.writer.send_body(&bytes).await?;
-            answer = response(&mut stream).await?;
-        }
-        match answer {
-            Response::Done => Ok(id),
-            _ => Err(ClientError::Unexpected),
-        }
+        transfer::upload(&self.link, id, &bytes).await?;
+        Ok(id)
     }
 
     /// Reads a blob.
@@ -203,20 +206,7 @@ impl Client {
     ///
     /// [`ClientError`]; `Request` with [`ErrorCode::NotFound`] where there is none.
     pub async fn get_blob(&self, id: ContentId) -> Result<Bytes, ClientError> {
-        let (answer, mut stream) = self.request(&Request::GetBlob(id)).await?;
-        let Response::Blob(len) = answer else {
-            return Err(ClientError::Unexpected);
-        };
-        if len > BLOB_MAX {
-            return Err(ClientError::TooLarge(len));
-        }
-        let mut bytes = BytesMut::new();
-        let sink = |piece: &[u8]| bytes.extend_from_slice(piece);
-        stream.reader.read_body(len, sink).await?;
-        if ContentId::of(&bytes) != id {
-            return Err(ClientError::Damaged(id));
-        }
-        Ok(bytes.freeze())
+        Ok(transfer::fetch(&self.link, id).await?)
     }
 
     /// The bytes of a payload, wherever they are.

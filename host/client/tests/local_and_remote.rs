@@ -12,6 +12,9 @@ use optwasm_client::{
 };
 use optwasm_coordinator::Coordinator;
 use optwasm_coordinator::dir::{Credentials, Revocations};
+use optwasm_protocol::endpoint;
+use optwasm_protocol::handshake::{Intent, introduce};
+use optwasm_protocol::link::{Link, LinkError};
 use optwasm_protocol::message::WorkerInfo;
 use optwasm_sandbox::{Sandbox, SandboxConfig};
 use optwasm_store::MemoryStore;
@@ -241,7 +244,7 @@ async fn nobody_does_more_than_the_token_allows() {
                 .put_blob(vec![0; 2 << 20].into())
                 .await
                 .unwrap_err();
-            assert!(full.to_string().contains("full"), "{full}");
+            assert!(full.to_string().contains("does not fit"), "{full}");
 
             let admin = service.client(Role::Admin).await;
             let text = admin.issue_token(Role::Client, 60).await.unwrap();
@@ -251,6 +254,33 @@ async fn nobody_does_more_than_the_token_allows() {
             assert!(Client::connect(service.address, &token).await.is_err());
             admin.shutdown().await.unwrap();
             service.coordinator.stopped().await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_peer_that_talks_nonsense_is_cut_off_and_nobody_else_notices() {
+    LocalSet::new()
+        .run_until(async {
+            let service = Service::start(1 << 20);
+            let client = service.client(Role::Client).await;
+            let token = service.token(Role::Admin);
+            let connected = endpoint::connect(service.address, token.fingerprint).await;
+            let (_endpoint, connection) = connected.unwrap();
+            let link = Link::Quic(connection);
+            introduce(&link, Some(&token), "nonsense", Intent::Client)
+                .await
+                .unwrap();
+            let mut stream = link.open().await.unwrap();
+            // A frame of ten bytes that are no request.
+            let frame = [&10u32.to_le_bytes()[..], &[0xff; 10]].concat();
+            stream.writer.send_body(&frame).await.unwrap();
+            let ended = link.closed().await;
+            assert!(
+                matches!(ended, LinkError::Closed { code: 1, .. }),
+                "{ended:?}"
+            );
+            assert!(client.batches().await.unwrap().is_empty());
         })
         .await;
 }

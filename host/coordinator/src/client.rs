@@ -244,6 +244,12 @@ async fn put_blob<S: Store>(
     if coordinator.0.store.has_blob(&id) {
         return Ok(stream.writer.send(&Response::Done).await?);
     }
+    // Before anything of it is taken in.
+    let room = coordinator.0.store.room();
+    if len > room {
+        let message = format!("a blob of {len} bytes does not fit: there is room for {room}");
+        return Err(fail(ErrorCode::Storage, message));
+    }
     stream.writer.send(&Response::Go).await?;
     // Grows with what arrives, not with what was announced.
     let mut bytes = BytesMut::new();
@@ -317,6 +323,7 @@ async fn submit<S: Store>(
     check(&spec).map_err(|why| fail(ErrorCode::Invalid, why))?;
     let store = &coordinator.0.store;
     let mut inputs: Vec<Payload> = Vec::new();
+    let mut bytes = 0;
     while let SubmitPart::Inputs(more) = stream.reader.expect().await? {
         for input in &more {
             match input {
@@ -327,8 +334,16 @@ async fn submit<S: Store>(
                     let message = format!("the input {id} was not uploaded");
                     return Err(fail(ErrorCode::NotFound, message));
                 }
-                _ => {}
+                Payload::Inline(inline) => bytes += inline.len() as u64,
+                Payload::Blob(..) => {}
             }
+        }
+        if bytes > store.room() {
+            let message = format!(
+                "the inputs do not fit: there is room for {} bytes",
+                store.room()
+            );
+            return Err(fail(ErrorCode::Storage, message));
         }
         inputs.extend(more);
         if inputs.len() > JOBS_MAX as usize {

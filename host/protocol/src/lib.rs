@@ -9,6 +9,7 @@
 //! - [`frame`]: messages as length-delimited CBOR on a byte stream;
 //! - [`token`]: who may connect as what ([`Token`], [`Role`], [`Authority`]);
 //! - [`link`]: a connection that opens and accepts byte streams, over QUIC or in memory;
+//! - [`transfer`]: moving blobs over a link;
 //! - [`endpoint`]: QUIC endpoints with pinned certificates;
 //! - [`handshake`]: the hello that opens every connection.
 //!
@@ -23,6 +24,7 @@ pub mod link;
 pub mod message;
 pub mod outcome;
 pub mod token;
+pub mod transfer;
 
 pub use endpoint::{Fingerprint, Identity};
 pub use id::{BatchId, ContentId, JobId, WorkerId};

@@ -121,6 +121,9 @@ pub trait Store: 'static {
     /// Where there is no room; nothing has changed then. Results always find room.
     fn append(&self, records: Vec<Record>) -> Result<Commit, StoreError>;
 
+    /// About how many bytes of new work there is room for.
+    fn room(&self) -> u64;
+
     /// The numbers of all batches, ascending.
     fn batches(&self) -> Vec<BatchId>;
 

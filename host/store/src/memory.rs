@@ -261,6 +261,13 @@ impl Store for MemoryStore {
         Ok(Commit::Done)
     }
 
+    fn room(&self) -> u64 {
+        let state = self.0.borrow();
+        let unused = state.blobs.values().filter(|blob| blob.users == 0);
+        let unused: u64 = unused.map(|blob| blob.bytes.len() as u64).sum();
+        state.limit.saturating_sub(state.used - unused)
+    }
+
     fn batches(&self) -> Vec<BatchId> {
         self.0.borrow().batches.keys().copied().collect()
     }

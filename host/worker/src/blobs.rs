@@ -4,18 +4,10 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
-use optwasm_protocol::message::{Request, Response};
-use optwasm_protocol::{BLOB_MAX, ContentId, Link};
+use bytes::Bytes;
+use optwasm_protocol::transfer::{TransferError, fetch};
+use optwasm_protocol::{ContentId, Link};
 use tokio::sync::OnceCell;
-
-/// Why a blob could not be had.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum BlobError {
-    /// The coordinator does not have it, or did not send it whole.
-    #[error("blob {0:?}: {1}")]
-    Unavailable(ContentId, String),
-}
 
 /// Blobs that were fetched or made here.
 #[derive(Clone)]
@@ -46,7 +38,7 @@ impl BlobCache {
     }
 
     /// The blob `id`, from here or from the coordinator.
-    pub(crate) async fn get(&self, link: &Link, id: ContentId) -> Result<Bytes, BlobError> {
+    pub(crate) async fn get(&self, link: &Link, id: ContentId) -> Result<Bytes, TransferError> {
         let cell = {
             let mut state = self.0.borrow_mut();
             state.clock += 1;
@@ -84,52 +76,5 @@ impl State {
                 self.used -= size(&entry);
             }
         }
-    }
-}
-
-async fn fetch(link: &Link, id: ContentId) -> Result<Bytes, BlobError> {
-    let unavailable = |why: String| BlobError::Unavailable(id, why);
-    let mut stream = link.open().await.map_err(|e| unavailable(e.to_string()))?;
-    let exchange = async {
-        stream.writer.send(&Request::GetBlob(id)).await?;
-        stream.reader.expect::<Response>().await
-    };
-    let len = match exchange.await.map_err(|e| unavailable(e.to_string()))? {
-        Response::Blob(len) if len <= BLOB_MAX => len,
-        Response::Error(error) => return Err(unavailable(error.message)),
-        _ => return Err(unavailable("an unexpected answer".to_owned())),
-    };
-    let mut bytes = BytesMut::new();
-    let mut hasher = blake3::Hasher::new();
-    stream
-        .reader
-        .read_body(len, |piece| {
-            hasher.update(piece);
-            bytes.extend_from_slice(piece);
-        })
-        .await
-        .map_err(|error| unavailable(error.to_string()))?;
-    if hasher.finalize() != blake3::Hash::from_bytes(*id.as_bytes()) {
-        return Err(unavailable("the bytes do not have that hash".to_owned()));
-    }
-    Ok(bytes.freeze())
-}
-
-/// Gives a blob to the coordinator.
-pub(crate) async fn upload(link: &Link, id: ContentId, bytes: &Bytes) -> Result<(), BlobError> {
-    let unavailable = |why: String| BlobError::Unavailable(id, why);
-    let broken = |error: optwasm_protocol::frame::FrameError| unavailable(error.to_string());
-    let mut stream = link.open().await.map_err(|e| unavailable(e.to_string()))?;
-    let put = Request::PutBlob(id, bytes.len() as u64);
-    stream.writer.send(&put).await.map_err(broken)?;
-    let mut response = stream.reader.expect::<Response>().await.map_err(broken)?;
-    if matches!(response, Response::Go) {
-        stream.writer.send_body(bytes).await.map_err(broken)?;
-        response = stream.reader.expect::<Response>().await.map_err(broken)?;
-    }
-    match response {
-        Response::Done => Ok(()),
-        Response::Error(error) => Err(unavailable(error.message)),
-        _ => Err(unavailable("an unexpected answer".to_owned())),
     }
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use optwasm_protocol::frame::{FrameError, SOFT_FRAME};
 use optwasm_protocol::link::{Reader, Writer};
 use optwasm_protocol::message::{Assignment, FromWorker, JobEvent, ToWorker, WorkerInfo};
+use optwasm_protocol::transfer::{TransferError, upload};
 use optwasm_protocol::{
     BatchId, ContentId, INLINE_MAX, JobId, Limits, Link, Outcome, Payload, Report, Stream, Template,
 };
@@ -22,7 +23,7 @@ use optwasm_sandbox::{Job, PrepareError, Prepared, Setup};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::blobs::{BlobCache, upload};
+use crate::blobs::BlobCache;
 use crate::executor::{Attempt, Executor, Task};
 
 /// How often what running jobs report is sent.
@@ -416,7 +417,7 @@ impl Session {
 
 /// Fetches and prepares all that the jobs of a batch need.
 async fn make_ready(session: &Session, template: Template) -> Result<Ready, Outcome> {
-    let unavailable = |error: crate::blobs::BlobError| Outcome::HostOutOfMemory(error.to_string());
+    let unavailable = |error: TransferError| Outcome::HostOutOfMemory(error.to_string());
     let blobs = &session.worker.blobs;
     let module = blobs
         .get(&session.link, template.module)
