@@ -100,7 +100,7 @@ fn coordinator_codes() {
     let mut tiny = place.coordinator(&["--max-store", "1KiB"]);
     place
         .run(["submit", "linear", &data("afiro.mps")])
-        .fails(10, "full");
+        .fails(10, "does not fit");
     tiny.signal(Signal::TERM);
     assert!(tiny.wait().success());
     assert!(!place.state().join("access.json").exists());

@@ -12,7 +12,7 @@ use optwasm_protocol::Profile;
 use wasmtime::{Caller, Linker};
 
 use crate::ended::Ended;
-use crate::run::Setup;
+use crate::job::Setup;
 use crate::state::{
     CHUNK, JobState, Standard, charge, charge_bytes, copy_to_guest, input, memory_and_state, range,
 };

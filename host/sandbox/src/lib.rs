@@ -24,6 +24,7 @@ pub mod gate;
 mod guest_log;
 mod host_v1;
 mod host_wasi;
+mod job;
 mod limiter;
 mod prepare;
 mod run;
@@ -34,8 +35,8 @@ pub use config::{CompileLimits, Compiler, SandboxConfig};
 pub use control::Control;
 pub use engine::{EngineKind, WASMTIME_VERSION};
 pub use gate::Inspection;
+pub use job::{Job, Setup};
 pub use prepare::{PrepareError, Prepared, Sandbox, SandboxError};
-pub use run::{Job, Setup};
 
 /// Stack that a thread needs on which jobs run: the guest's own megabyte and as much again for
 /// the host functions that it calls, rounded up generously because untouched stack is free.

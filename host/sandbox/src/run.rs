@@ -2,72 +2,19 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
-use bytes::Bytes;
-use optwasm_protocol::{Limits, Outcome, Profile, Report, Seed, TrapKind};
+use optwasm_protocol::{Outcome, Report, TrapKind};
 use wasmtime::{Extern, Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use crate::control::Control;
 use crate::ended::Ended;
 use crate::guest_log::harmless;
+use crate::job::Job;
 use crate::prepare::{Prepared, Sandbox};
 use crate::state::JobState;
 
 /// Longest function name in a report.
 const FRAME_MAX: usize = 200;
-
-/// What jobs of one batch have in common, with the blobs at hand.
-#[derive(Debug)]
-pub struct Setup {
-    /// The engine and its rules.
-    pub profile: Profile,
-    /// Arguments after `argv[0]`.
-    pub args: Vec<String>,
-    /// Environment variables.
-    pub env: Vec<(String, String)>,
-    /// Shared data by name.
-    pub blobs: Vec<(String, Bytes)>,
-    /// The seed.
-    pub seed: Seed,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        Self {
-            profile: Profile::Strict,
-            args: Vec::new(),
-            env: Vec::new(),
-            blobs: Vec::new(),
-            seed: Seed::default(),
-        }
-    }
-}
-
-/// One job.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// What it has in common with others.
-    pub setup: Arc<Setup>,
-    /// What it may use.
-    pub limits: Limits,
-    /// Its input.
-    pub input: Bytes,
-    /// The last checkpoint of an earlier attempt.
-    pub resume: Option<Bytes>,
-}
-
-impl Job {
-    /// A job with defaults for everything but the input.
-    pub fn new(input: impl Into<Bytes>) -> Self {
-        Self {
-            setup: Arc::default(),
-            limits: Limits::default(),
-            input: input.into(),
-            resume: None,
-        }
-    }
-}
 
 impl Sandbox {
     /// Runs one job on the calling thread, which needs [`crate::STACK_SIZE`] of stack.

@@ -11,8 +11,8 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use crate::control::Control;
 use crate::ended::Ended;
 use crate::guest_log::{Console, GuestLog};
+use crate::job::Job;
 use crate::limiter::Limiter;
-use crate::run::Job;
 
 /// Fuel for a call into the host: about what the call itself costs in guest operators.
 const CALL_COST: u64 = 100;

@@ -91,13 +91,16 @@ fn prefetched_neighbours_are_not_blamed() {
 fn a_suspect_is_not_starved() {
     let mut cluster = Cluster::new(|job| 5_000 + u64::from(job.index % 13) * 700);
     cluster.kills = Box::new(|job| job.index == 5);
-    cluster.join(
-        0,
-        WorkerSpec {
-            slots: 3,
-            ..Default::default()
-        },
-    );
+    cluster.restart = false;
+    for worker in 0..2 {
+        cluster.join(
+            worker,
+            WorkerSpec {
+                slots: 3,
+                ..Default::default()
+            },
+        );
+    }
     let count = 1_000_000;
     cluster.event(submit(
         0,

@@ -5,6 +5,7 @@
 //! optimal if it is proved to be within the relative gap [`MIP_GAP`] of the
 //! optimum.
 
+mod dive;
 mod solver;
 
 use optwasm_model::{ReadError, Solution};

@@ -7,6 +7,7 @@ use microlp::{
 use optwasm_model::{Model, Sense, Solution, Status};
 
 use crate::SolveError;
+use crate::dive::dive;
 
 /// As the solution names the solver.
 const SOLVER: &str = "microlp 0.7.0";
@@ -36,7 +37,18 @@ pub fn solve_model(
         return Err(SolveError::Quadratic);
     }
     let (problem, variables) = problem(model, true);
-    let answer = run(&problem, |outcome| {
+    let hint = if model.has_integers() {
+        let (relaxation, variables) = self::problem(model, false);
+        let columns = model.columns.iter().zip(variables);
+        let integers: Vec<Variable> = columns
+            .filter(|(column, _)| column.integer)
+            .map(|(_, variable)| variable)
+            .collect();
+        dive(&relaxation, &integers)
+    } else {
+        None
+    };
+    let answer = run(&problem, hint, |outcome| {
         let found = solution(model, &variables, outcome, Status::Feasible);
         report(&found);
     });
@@ -75,6 +87,8 @@ fn problem(model: &Model, integers: bool) -> (Problem, Vec<Variable>) {
                 let clamp = |bound: f64| bound.clamp(INTEGER_LIMITS.0, INTEGER_LIMITS.1) as i32;
                 let bounds = (clamp(column.lower.ceil()), clamp(column.upper.floor()));
                 problem.add_integer_var(column.cost, bounds)
+            } else if column.integer {
+                problem.add_var(column.cost, (column.lower.ceil(), column.upper.floor()))
             } else {
                 problem.add_var(column.cost, (column.lower, column.upper))
             }
@@ -99,11 +113,16 @@ fn problem(model: &Model, integers: bool) -> (Problem, Vec<Variable>) {
     (problem, variables)
 }
 
-/// Solves the problem, and calls `found` with every better solution. Where
+/// Solves the problem, starting from `hint`, and calls `found` with every better solution. Where
 /// microlp gives up for numerical reasons, it gets a second try without its
 /// presolve, whose reductions can be what it stumbles over.
-fn run(problem: &Problem, mut found: impl FnMut(&SolveOutcome)) -> Result<SolveOutcome, Error> {
+fn run(
+    problem: &Problem,
+    hint: Option<Vec<(Variable, f64)>>,
+    mut found: impl FnMut(&SolveOutcome),
+) -> Result<SolveOutcome, Error> {
     let mut options = SolveOptions::default();
+    options.warm_start = hint;
     options.mip_gap = MIP_GAP;
     options.node_limit = Some(NODES_PER_REPORT);
     match search(problem, options.clone(), &mut found) {

@@ -102,6 +102,8 @@ pub struct Cluster {
     pub kills: Box<dyn Fn(JobId) -> bool>,
     /// Reports leave a worker at multiples of this; what has not left dies with it.
     pub report_every: u64,
+    /// Whether a supervisor starts killed workers again, as new ones.
+    pub restart: bool,
     next_tick: u64,
     /// Microseconds of service by batch.
     pub served: BTreeMap<BatchId, u64>,
@@ -121,6 +123,7 @@ impl Cluster {
             service: Box::new(service),
             kills: Box::new(|_| false),
             report_every: 0,
+            restart: true,
             next_tick: TICK_US,
             served: BTreeMap::new(),
             verdicts: BTreeMap::new(),
@@ -301,8 +304,9 @@ impl Cluster {
             let spec = node.spec.clone();
             self.nodes.remove(&id);
             self.event(Event::WorkerLost { worker: id });
-            // The supervisor starts it again, as a new worker.
-            self.join(id.0 + 1000, spec);
+            if self.restart {
+                self.join(id.0 + 1000, spec);
+            }
             return;
         }
         node.outbox
