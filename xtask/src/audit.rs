@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{cargo, root, run as run_command};
 
 /// The release of cargo-deny that is installed where there is none.
-const CARGO_DENY: &str = "0.18";
+const CARGO_DENY: &str = "0.18.9";
 
 pub fn run() -> Result<()> {
     let installed = Command::new("cargo-deny").arg("--version").output();

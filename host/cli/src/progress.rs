@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use optwasm_client::BatchStatus;
 
+/// How long a batch may wait before a word is said: most wait for the blink that handing out takes.
+const TELL_AFTER: Duration = Duration::from_millis(500);
+
 /// What is shown while a batch runs.
 pub struct Progress {
     bar: Option<ProgressBar>,
@@ -56,7 +59,8 @@ impl Progress {
             self.told = false;
             return None;
         };
-        if !self.told {
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        if !self.told && since.elapsed() >= TELL_AFTER {
             self.told = true;
             let text = format!("optwasm: batch {} waits: {reason}", status.batch);
             match &self.bar {
@@ -65,7 +69,6 @@ impl Progress {
                 None => drop(writeln!(std::io::stderr(), "{text}")),
             }
         }
-        let since = self.waiting_since.get_or_insert_with(Instant::now);
         Some(since.elapsed())
     }
 

@@ -35,6 +35,8 @@ pub struct Settings {
     pub cache_dir: PathBuf,
     connect: Option<String>,
     token_file: Option<PathBuf>,
+    /// The token file that the configuration names, which an environment variable overrides.
+    configured_token_file: Option<PathBuf>,
 }
 
 /// A coordinator and what admits to it.
@@ -56,9 +58,16 @@ impl Settings {
         let state = base.state_dir().unwrap_or_else(|| base.data_dir());
         Ok(Self {
             dir: dir.or(file.dir).unwrap_or_else(|| state.join("optwasm")),
-            cache_dir: base.cache_dir().join("optwasm/modules"),
-            connect: connect.connect.or(file.connect),
-            token_file: connect.token_file.or(file.token_file),
+            cache_dir: std::env::var_os("OPTWASM_CACHE_DIR")
+                .map_or_else(|| base.cache_dir().join("optwasm"), PathBuf::from)
+                .join("modules"),
+            // Set to nothing means not set.
+            connect: connect
+                .connect
+                .filter(|name| !name.is_empty())
+                .or(file.connect),
+            token_file: connect.token_file,
+            configured_token_file: file.token_file,
         })
     }
 
@@ -68,6 +77,8 @@ impl Settings {
             read_token(path)?
         } else if let Ok(text) = std::env::var("OPTWASM_TOKEN") {
             text
+        } else if let Some(path) = &self.configured_token_file {
+            read_token(path)?
         } else {
             return Ok(None);
         };

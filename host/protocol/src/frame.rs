@@ -23,7 +23,7 @@ const HEADER: usize = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// The connection ended or broke. Connect again.
-    #[error("connection lost: {0}")]
+    #[error("the stream broke: {0}")]
     Io(#[from] std::io::Error),
     /// The peer announced a frame above [`MAX_FRAME`]. It is broken or hostile: disconnect.
     #[error("peer announced a frame of {0} bytes; the limit is {MAX_FRAME}")]

@@ -341,7 +341,7 @@ fn abi_section(data: &[u8]) -> Result<AbiSection, Unacceptable> {
 }
 
 /// Functions of WASI preview 1, from its witx description.
-const WASI_FUNCTIONS: &[&str] = &[
+pub(crate) const WASI_FUNCTIONS: &[&str] = &[
     "args_get",
     "args_sizes_get",
     "clock_res_get",

@@ -527,3 +527,36 @@ fn sleep(state: &mut JobState, nanoseconds: u64) -> std::result::Result<(), Ende
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use wasmtime::{FuncType, Store};
+
+    use super::*;
+    use crate::control::Control;
+    use crate::engine::{EngineKind, compiling_engine};
+    use crate::gate::WASI_FUNCTIONS;
+    use crate::job::Job;
+
+    #[test]
+    fn functions_have_the_names_and_types_of_wasmtime_wasi() {
+        let engine = compiling_engine(EngineKind::Strict).unwrap();
+        let state = JobState::new(Job::new(Vec::new()), Control::new(), true);
+        let mut store = Store::new(&engine, state);
+        let mut reference = Linker::new(&engine);
+        wasmtime_wasi::p1::add_to_linker_sync(&mut reference, |state: &mut JobState| state.wasi())
+            .unwrap();
+        let mut ours = Linker::new(&engine);
+        define(&mut ours).unwrap();
+        assert_eq!(ours.iter(&mut store).count(), WASI_FUNCTIONS.len());
+        for name in WASI_FUNCTIONS {
+            let mut ty = |linker: &Linker<JobState>| {
+                let function = linker.get(&mut store, MODULE, name).unwrap();
+                function.into_func().unwrap().ty(&store)
+            };
+            assert!(FuncType::eq(&ty(&reference), &ty(&ours)), "{name}");
+        }
+    }
+}

@@ -107,7 +107,11 @@ pub async fn run(
                             let _ = tokio::time::timeout(BACKOFF_MAX, link.closed()).await;
                             return Ok(Ended::Drained);
                         }
-                        Err(error) => said(&format!("connection lost: {error}")),
+                        Err(error) => {
+                            // The link knows better than the stream why both ended.
+                            let ended = tokio::time::timeout(BACKOFF_FIRST, link.closed()).await;
+                            said(&ended.map_or_else(|_| error.to_string(), |e| e.to_string()));
+                        }
                     }
                 }
                 Err(HandshakeError::Refused(refusal)) if refusal.code != RefusalCode::Busy => {
