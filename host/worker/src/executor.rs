@@ -57,12 +57,6 @@ struct Events {
     checkpoint: Option<JobEvent>,
 }
 
-/// What an executor has to say.
-pub(crate) struct News {
-    pub(crate) finished: Vec<(JobId, u32, Report)>,
-    pub(crate) idle: bool,
-}
-
 impl Shared {
     /// No code that holds the lock can panic half-way.
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -167,13 +161,15 @@ impl Executor {
         self.shared.news.notified().await;
     }
 
-    /// What there is to report.
-    pub(crate) fn take_news(&self) -> News {
-        let mut state = self.shared.lock();
-        News {
-            finished: std::mem::take(&mut state.finished),
-            idle: state.queue.is_empty() && state.running.is_empty(),
-        }
+    /// The attempts that have ended since the last call.
+    pub(crate) fn take_finished(&self) -> Vec<(JobId, u32, Report)> {
+        std::mem::take(&mut self.shared.lock().finished)
+    }
+
+    /// Whether nothing waits, runs, or is still to be reported.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let state = self.shared.lock();
+        state.queue.is_empty() && state.running.is_empty() && state.finished.is_empty()
     }
 
     /// What running jobs have reported since the last call.

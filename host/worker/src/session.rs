@@ -173,11 +173,11 @@ async fn send(session: &Rc<Session>, mut writer: Writer) -> Result<(), FrameErro
                 }
             }
         }
-        let news = executor.take_news();
-        if !news.finished.is_empty() {
+        let finished = executor.take_finished();
+        if !finished.is_empty() {
             session.worker.busy.set(Instant::now());
         }
-        session.report(news.finished);
+        session.report(finished);
         for message in session.outbox.take() {
             writer.push(&message)?;
         }
@@ -190,8 +190,10 @@ async fn send(session: &Rc<Session>, mut writer: Writer) -> Result<(), FrameErro
         if writer.pending() > 0 {
             writer.flush().await?;
         }
-        let at_rest = news.idle && session.moving.borrow().is_empty();
-        if session.draining.get() && at_rest && executor.take_news().finished.is_empty() {
+        let nothing_moves = session.moving.borrow().is_empty()
+            && session.reports.borrow().is_empty()
+            && session.outbox.borrow().is_empty();
+        if session.draining.get() && nothing_moves && executor.is_at_rest() {
             // The coordinator reads to the end before it takes the worker as gone.
             return writer.finish().await;
         }
