@@ -1,5 +1,8 @@
 //! The `optwasm` command as its users meet it: real processes, real QUIC, real modules.
 
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
+
 mod bad_input;
 mod exit_codes;
 mod guests;

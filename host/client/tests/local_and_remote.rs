@@ -1,5 +1,7 @@
 //! The same calls in this process and over QUIC give the same results.
 #![cfg(feature = "local")]
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
 use std::rc::Rc;

@@ -1,5 +1,8 @@
 //! Whatever arrives is a message or an error.
 
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
+
 use optwasm_protocol::frame::{FrameError, FrameReader, encode};
 use optwasm_protocol::message::{FromWorker, Request, Response, ToWorker};
 use optwasm_protocol::{JobId, Outcome, Report, Token};

@@ -1,5 +1,8 @@
 //! Peers that do not fit are refused, and learn why.
 
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
