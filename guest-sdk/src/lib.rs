@@ -64,7 +64,7 @@
 //! # While it runs
 //!
 //! [`progress`] and [`incumbent`] tell how far the job is and what it has found; [`checkpoint`] and
-//! [`resume`] let it survive its worker; [`blob`] reads shared data; [`seed`] makes random numbers
+//! [`resume`] let it survive its worker; [`blob()`] reads shared data; [`seed`] makes random numbers
 //! reproducible, and crates that use `getrandom` need not even know of it; [`fuel_left`] lets a
 //! solver stop in time. The macros of [`log`] write to the job's log, from level `info` on unless
 //! the job's environment says otherwise (`RUST_LOG=debug`) or the job calls

@@ -1,11 +1,12 @@
 //! One client's connection: a stream for each request.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use optwasm_protocol::frame::{FrameError, SOFT_FRAME};
 use optwasm_protocol::job::Template;
-use optwasm_protocol::link::{CloseCode, Writer};
+use optwasm_protocol::link::{CloseCode, Reader};
 use optwasm_protocol::message::{
     BatchSpec, ErrorCode, Order, Request, RequestError, Response, SubmitPart,
 };
@@ -22,6 +23,10 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 const WATCH_IDLE: Duration = Duration::from_secs(1);
 /// Ids in one request.
 const IDS_MAX: usize = 10_000;
+/// What an input occupies beside its bytes, generously: as the store counts it.
+const INPUT_OVERHEAD: u64 = 256;
+/// Longest name of a batch: a thousand of them travel in one message.
+const NAME_MAX: usize = 256;
 /// Longest text anywhere in a batch's description, and most entries of any list in it.
 const TEXT_MAX: usize = 64 * 1024;
 const ENTRIES_MAX: usize = 1024;
@@ -64,20 +69,29 @@ fn no_batch(batch: BatchId) -> Failure {
 
 /// Serves a client until it leaves.
 pub(crate) async fn serve<S: Store>(coordinator: &Coordinator<S>, link: &Link, claims: Claims) {
-    serve_streams(coordinator, link, claims.role).await;
+    serve_streams(coordinator, link, claims.role, Some(claims)).await;
 }
 
 /// Serves the streams that a worker opens for blobs, until the link ends.
 pub(crate) async fn serve_blobs<S: Store>(coordinator: &Coordinator<S>, link: &Link) -> String {
-    serve_streams(coordinator, link, Role::Worker).await
+    serve_streams(coordinator, link, Role::Worker, None).await
 }
 
-async fn serve_streams<S: Store>(coordinator: &Coordinator<S>, link: &Link, role: Role) -> String {
+async fn serve_streams<S: Store>(
+    coordinator: &Coordinator<S>,
+    link: &Link,
+    role: Role,
+    claims: Option<Claims>,
+) -> String {
     loop {
         let stream = match link.accept().await {
             Ok(stream) => stream,
             Err(ended) => return ended.to_string(),
         };
+        if claims.is_some_and(|claims| coordinator.is_void(&claims)) {
+            link.close(CloseCode::Refused, "the token has expired or was revoked");
+            return "its token is void".to_owned();
+        }
         let coordinator = coordinator.clone();
         let link = link.clone();
         // As many at once as the transport lets a peer open.
@@ -88,6 +102,7 @@ async fn serve_streams<S: Store>(coordinator: &Coordinator<S>, link: &Link, role
             };
             match served {
                 Err(error @ (FrameError::Malformed(_) | FrameError::TooLarge(_))) => {
+                    tracing::info!("{} was cut off: {error}", link.peer());
                     link.close(CloseCode::Protocol, &error.to_string());
                 }
                 // A client may drop a request at any time.
@@ -173,22 +188,14 @@ async fn answer<S: Store>(
             latest.reverse();
             Response::Batches(latest.into_iter().filter_map(|b| hub.status(*b)).collect())
         }
-        Request::Watch(batch) => return watch(coordinator, batch, &mut stream.writer).await,
+        Request::Watch(batch) => return watch(coordinator, batch, stream).await,
         Request::Results {
             batch,
             order,
             cursor,
             follow,
         } => {
-            return results(
-                coordinator,
-                batch,
-                order,
-                cursor,
-                follow,
-                &mut stream.writer,
-            )
-            .await;
+            return results(coordinator, batch, order, cursor, follow, stream).await;
         }
         Request::Cancel(batch) => {
             let commit = inner.hub.borrow_mut().cancel(batch);
@@ -203,7 +210,12 @@ async fn answer<S: Store>(
             }
             Some(true) => Response::Done,
         },
-        Request::Workers => Response::Workers(inner.hub.borrow().worker_statuses()),
+        Request::Workers => {
+            let mut workers = inner.hub.borrow().worker_statuses();
+            // One message holds as many as a person can read.
+            workers.truncate(ENTRIES_MAX);
+            Response::Workers(workers)
+        }
         Request::IssueToken(role, seconds) => {
             let expires = match seconds {
                 0 => 0,
@@ -246,11 +258,13 @@ async fn put_blob<S: Store>(
         return Ok(stream.writer.send(&Response::Done).await?);
     }
     // Before anything of it is taken in.
-    let room = coordinator.0.store.room();
+    let incoming = &coordinator.0.incoming;
+    let room = coordinator.0.store.room().saturating_sub(incoming.get());
     if len > room {
         let message = format!("a blob of {len} bytes does not fit: there is room for {room}");
         return Err(fail(ErrorCode::Storage, message));
     }
+    let _reserved = Reserved::new(incoming, len);
     stream.writer.send(&Response::Go).await?;
     // Grows with what arrives, not with what was announced.
     let mut bytes = BytesMut::new();
@@ -260,6 +274,25 @@ async fn put_blob<S: Store>(
         .await?;
     coordinator.0.store.put_blob(id, bytes.freeze()).await?;
     Ok(stream.writer.send(&Response::Done).await?)
+}
+
+/// Room that a blob on its way will take.
+struct Reserved<'a> {
+    incoming: &'a Cell<u64>,
+    bytes: u64,
+}
+
+impl<'a> Reserved<'a> {
+    fn new(incoming: &'a Cell<u64>, bytes: u64) -> Self {
+        incoming.set(incoming.get() + bytes);
+        Self { incoming, bytes }
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.incoming.set(self.incoming.get() - self.bytes);
+    }
 }
 
 /// Whether a batch's description is within reason, in words where it is not.
@@ -283,6 +316,9 @@ fn check(spec: &BatchSpec) -> Result<(), String> {
         + args.iter().map(String::len).sum::<usize>()
         + blobs.iter().map(|(name, _)| name.len()).sum::<usize>()
         + spec.name.len();
+    if spec.name.len() > NAME_MAX {
+        return Err(format!("a name of more than {NAME_MAX} bytes"));
+    }
     if text > TEXT_MAX {
         return Err(format!(
             "more than {TEXT_MAX} bytes of arguments and variables"
@@ -338,6 +374,7 @@ async fn submit<S: Store>(
                 Payload::Inline(inline) => bytes += inline.len() as u64,
                 Payload::Blob(..) => {}
             }
+            bytes += INPUT_OVERHEAD;
         }
         if bytes > store.room() {
             let message = format!(
@@ -365,6 +402,15 @@ async fn submit<S: Store>(
             ));
         }
     }
+    // Blobs that arrived since may have taken the place of one that was here.
+    for input in &inputs {
+        if let Payload::Blob(_, id) = input
+            && !store.has_blob(id)
+        {
+            let message = format!("the input {id} was dropped for want of room");
+            return Err(fail(ErrorCode::Storage, message));
+        }
+    }
     inputs.shrink_to_fit();
     let (batch, commit) = coordinator.0.hub.borrow_mut().submit(spec, inputs)?;
     commit.wait().await?;
@@ -374,7 +420,7 @@ async fn submit<S: Store>(
 async fn watch<S: Store>(
     coordinator: &Coordinator<S>,
     batch: BatchId,
-    writer: &mut Writer,
+    stream: &mut Stream,
 ) -> Result<(), Failure> {
     loop {
         let bell = coordinator.0.hub.borrow().bell(batch);
@@ -383,11 +429,20 @@ async fn watch<S: Store>(
         let status = coordinator.0.hub.borrow().status(batch);
         let status = status.ok_or_else(|| no_batch(batch))?;
         let done = status.is_done();
-        writer.send(&Response::Batch(Box::new(status))).await?;
+        stream
+            .writer
+            .send(&Response::Batch(Box::new(status)))
+            .await?;
         match rung {
             Some(rung) if !done => {
-                let _ = tokio::time::timeout(WATCH_IDLE, rung).await;
-                tokio::time::sleep(WATCH_INTERVAL).await;
+                let pause = async {
+                    let _ = tokio::time::timeout(WATCH_IDLE, rung).await;
+                    tokio::time::sleep(WATCH_INTERVAL).await;
+                };
+                tokio::select! {
+                    () = pause => {}
+                    () = abandoned(&mut stream.reader) => return Ok(()),
+                }
             }
             _ => return Ok(()),
         }
@@ -400,7 +455,7 @@ async fn results<S: Store>(
     order: Order,
     mut cursor: u32,
     follow: bool,
-    writer: &mut Writer,
+    stream: &mut Stream,
 ) -> Result<(), Failure> {
     loop {
         let bell = coordinator.0.hub.borrow().bell(batch);
@@ -414,13 +469,22 @@ async fn results<S: Store>(
         let empty = page.results.is_empty();
         let end = page.last || (empty && (!follow || rung.is_none()));
         if !empty || end {
-            writer.send(&Response::Results(page)).await?;
+            stream.writer.send(&Response::Results(page)).await?;
         }
         if end {
             return Ok(());
         }
         if empty && let Some(rung) = rung {
-            rung.await;
+            tokio::select! {
+                () = rung => {}
+                () = abandoned(&mut stream.reader) => return Ok(()),
+            }
         }
     }
+}
+
+/// Resolves when the client has dropped its end of a stream on which it has nothing more to say.
+async fn abandoned(reader: &mut Reader) {
+    // A message where none belongs ends the stream too.
+    let _ = reader.next::<Request>().await;
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use optwasm_protocol::message::{BatchSpec, BatchStatus, JobEvent, WorkerInfo, WorkerStatus};
-use optwasm_protocol::{BatchId, JobId, Loss, Outcome, Payload, Report, WorkerId};
+use optwasm_protocol::{BatchId, INLINE_MAX, JobId, Loss, Outcome, Payload, Report, WorkerId};
 use optwasm_scheduler as sched;
 use optwasm_store::{Commit, NewBatch, Record, Store, StoreError};
 use tokio::sync::Notify;
@@ -20,6 +20,8 @@ use crate::now_ms;
 
 /// Names of workers that have left, kept so that a lost job's evidence can name them.
 const NAMES_MAX: usize = 10_000;
+/// Largest checkpoint; the sandbox takes none that is larger.
+const CHECKPOINT_MAX: usize = 1 << 20;
 /// Entries of [`BatchStatus::progress`] and [`BatchStatus::incumbents`].
 const REPORTS_MAX: usize = 16;
 
@@ -196,6 +198,7 @@ impl<S: Store> Hub<S> {
         };
         let mut records = Vec::with_capacity(reports.len());
         for (id, attempt, mut report) in reports {
+            self.check_output(&mut report);
             self.step(sched::Event::Finished {
                 worker: sched::WorkerId(worker.0),
                 job: job(id),
@@ -218,6 +221,18 @@ impl<S: Store> Hub<S> {
         let _ = self.publish(records);
     }
 
+    /// A result whose output is not here is none; the job is tried again.
+    fn check_output(&self, report: &mut Report) {
+        let missing = match &report.outcome {
+            Outcome::Ok(Payload::Blob(_, id)) => !self.store.has_blob(id),
+            Outcome::Ok(Payload::Inline(bytes)) => bytes.len() > INLINE_MAX,
+            _ => false,
+        };
+        if missing {
+            report.outcome = Outcome::HostOutOfMemory("the output did not arrive".to_owned());
+        }
+    }
+
     pub(crate) fn events(&mut self, worker: WorkerId, events: Vec<(JobId, u32, JobEvent)>) {
         for (id, attempt, event) in events {
             let holds = matches!(
@@ -236,9 +251,11 @@ impl<S: Store> Hub<S> {
                     let summary = (incumbent.objective, incumbent.bound);
                     live.incumbents.insert(id.1, summary);
                 }
-                JobEvent::Checkpoint(bytes) => {
+                // Larger ones would not fit into an assignment beside an input.
+                JobEvent::Checkpoint(bytes) if bytes.len() <= CHECKPOINT_MAX => {
                     live.checkpoints.insert(id.1, bytes);
                 }
+                JobEvent::Checkpoint(_) => {}
             }
             live.bell.notify_waiters();
         }

@@ -14,7 +14,7 @@ pub mod dir;
 mod hub;
 mod worker;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use optwasm_protocol::endpoint::{self, EndpointError};
 use optwasm_protocol::handshake::{self, HandshakeError, Intent, RefusalCode};
 use optwasm_protocol::link::CloseCode;
-use optwasm_protocol::token::Authority;
+use optwasm_protocol::token::{Authority, Claims};
 use optwasm_protocol::{Fingerprint, Identity, Link};
 use optwasm_store::Store;
 use tokio::sync::watch;
@@ -60,7 +60,9 @@ struct Inner<S> {
     authority: Authority,
     fingerprint: Fingerprint,
     revocations: RefCell<Revocations>,
-    peers: std::cell::Cell<usize>,
+    peers: Cell<usize>,
+    /// Bytes of blobs that are on their way into the store.
+    incoming: Cell<u64>,
     stop: watch::Sender<bool>,
 }
 
@@ -86,7 +88,8 @@ impl<S: Store> Coordinator<S> {
             authority,
             fingerprint,
             revocations: RefCell::new(revocations),
-            peers: 0.into(),
+            peers: Cell::new(0),
+            incoming: Cell::new(0),
             stop: watch::channel(false).0,
         }));
         let ticking = Rc::downgrade(&this.0);
@@ -194,6 +197,11 @@ impl<S: Store> Coordinator<S> {
                 }
             }
         }
+    }
+
+    /// Whether a token that was good when its holder connected no longer is.
+    fn is_void(&self, claims: &Claims) -> bool {
+        claims.is_expired(now_ms() / 1000) || self.0.revocations.borrow().contains(&claims.id)
     }
 
     /// Ends the coordinator: peers are told, and [`stopped`](Self::stopped) resolves.

@@ -15,9 +15,9 @@ use crate::hub::Out;
 use crate::{Coordinator, SOFTWARE, client};
 
 /// Longest name and label that a worker may have.
-const TEXT_MAX: usize = 256;
-/// Most labels.
-const LABELS_MAX: usize = 64;
+const TEXT_MAX: usize = 64;
+/// Most labels; with them a thousand workers are listed in one message.
+const LABELS_MAX: usize = 16;
 /// Most slots: far beyond any machine.
 const SLOTS_MAX: u32 = 4096;
 

@@ -290,6 +290,39 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Report {
+    /// About how many bytes it takes in a message. Never much less than it really takes, so that
+    /// messages can be closed before they are too large.
+    pub fn size(&self) -> usize {
+        // Numbers, names of fields, and heads of texts.
+        const FIXED: usize = 96;
+        const HEAD: usize = 16;
+        let texts = |texts: &[String]| texts.iter().map(|text| text.len() + HEAD).sum::<usize>();
+        let outcome = match &self.outcome {
+            Outcome::Ok(Payload::Inline(output)) => output.len(),
+            Outcome::GuestError { message, chain, .. } => message.len() + texts(chain),
+            Outcome::Panic {
+                message,
+                file,
+                frames,
+                ..
+            } => message.len() + file.len() + texts(frames),
+            Outcome::Trap { frames, .. } => texts(frames),
+            Outcome::Rejected(why) | Outcome::HostOutOfMemory(why) | Outcome::HostPanic(why) => {
+                why.len()
+            }
+            Outcome::WorkerLost(losses) => {
+                let losses = losses.iter();
+                losses.map(|loss| loss.worker_name.len() + 4 * HEAD).sum()
+            }
+            _ => 0,
+        };
+        let log = self.log.iter();
+        let log: usize = log.map(|r| r.target.len() + r.message.len() + HEAD).sum();
+        let incumbent = self.incumbent.as_ref();
+        let incumbent = incumbent.map_or(0, |i| i.solution.len() + 4 * HEAD);
+        FIXED + outcome + log + incumbent + self.worker.len()
+    }
+
     /// The report of a job that never ran.
     pub fn not_run(outcome: Outcome) -> Self {
         Self {
@@ -302,6 +335,67 @@ impl Report {
             log: Vec::new(),
             log_dropped: 0,
             incumbent: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_of_a_report_covers_what_it_takes() {
+        let text = "x".repeat(1000);
+        let frames = vec![text.clone(); 32];
+        let outcomes = [
+            Outcome::Ok(vec![1; 5000].into()),
+            Outcome::GuestError {
+                code: -1,
+                message: text.clone(),
+                chain: frames.clone(),
+            },
+            Outcome::Panic {
+                message: text.clone(),
+                file: text.clone(),
+                line: u32::MAX,
+                column: u32::MAX,
+                frames: frames.clone(),
+            },
+            Outcome::Trap {
+                kind: TrapKind::Unreachable,
+                frames,
+            },
+            Outcome::Rejected(text.clone()),
+            Outcome::HostPanic(text.clone()),
+            Outcome::OutOfFuel,
+        ];
+        for outcome in outcomes {
+            let mut report = Report::not_run(outcome);
+            report.fuel = u64::MAX;
+            report.peak_memory = u64::MAX;
+            report.wall_us = u64::MAX;
+            report.attempt = u32::MAX;
+            report.log_dropped = u64::MAX;
+            for _ in 0..100 {
+                report.log.push(LogRecord {
+                    level: 3,
+                    target: String::new(),
+                    message: String::new(),
+                });
+            }
+            report.incumbent = Some(Incumbent {
+                objective: 1.0,
+                bound: Some(0.5),
+                solution: vec![0; 100],
+            });
+            let mut encoded = Vec::new();
+            ciborium::into_writer(&report, &mut encoded).unwrap();
+            assert!(
+                report.size() + 64 >= encoded.len(),
+                "{} {}",
+                report.size(),
+                encoded.len()
+            );
         }
     }
 }

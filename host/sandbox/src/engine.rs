@@ -1,7 +1,7 @@
 //! The engines: what a guest may contain, what an operator costs, how instances are allocated.
 //!
 //! Everything that can change a result or a fuel count is set here, by [`EngineKind`], and goes
-//! into the engine's [`fingerprint`]. Settings that only change speed (the allocator) do not.
+//! into the engine's [`fingerprint`](EngineKind::fingerprint). Settings that only change speed (the allocator) do not.
 
 use std::fmt;
 use std::num::NonZeroUsize;

@@ -154,6 +154,6 @@ pub trait Store: 'static {
     /// A blob's bytes.
     fn get_blob(&self, id: ContentId) -> impl Future<Output = Result<Option<Bytes>, StoreError>>;
 
-    /// Whether a blob is there.
+    /// Whether a blob is there. Asking counts as using it, so that it stays for what follows.
     fn has_blob(&self, id: &ContentId) -> bool;
 }

@@ -143,11 +143,9 @@ impl State {
             return;
         };
         let mut output = None;
-        let mut size = report_size(&report) as u64;
+        let size = report.size() as u64;
         if let Outcome::Ok(Payload::Blob(_, blob)) = &report.outcome {
             output = Some(*blob);
-        } else if let Outcome::Ok(Payload::Inline(bytes)) = &report.outcome {
-            size += bytes.len() as u64;
         }
         let summary = &mut batch.summary;
         summary.done += 1;
@@ -201,13 +199,6 @@ impl State {
     }
 }
 
-/// About what a report occupies beside its output.
-fn report_size(report: &Report) -> usize {
-    let log: usize = report.log.iter().map(|r| r.message.len() + 64).sum();
-    let incumbent = report.incumbent.as_ref().map_or(0, |i| i.solution.len());
-    log + incumbent
-}
-
 impl Batch {
     fn results(&self, order: Order, cursor: u32, max_bytes: usize) -> ResultPage {
         let mut page = ResultPage {
@@ -224,11 +215,7 @@ impl Batch {
             let Some((index, report)) = result else {
                 break;
             };
-            let output = match &report.outcome {
-                Outcome::Ok(Payload::Inline(bytes)) => bytes.len(),
-                _ => 0,
-            };
-            bytes += report_size(report) + output + 64;
+            bytes += report.size();
             page.results.push((index, Report::clone(report)));
             page.cursor += 1;
         }
@@ -308,7 +295,11 @@ impl Store for MemoryStore {
     }
 
     fn has_blob(&self, id: &ContentId) -> bool {
-        self.0.borrow().blobs.contains_key(id)
+        let mut state = self.0.borrow_mut();
+        state.clock += 1;
+        let now = state.clock;
+        let blob = state.blobs.get_mut(id);
+        blob.map(|blob| blob.touched = now).is_some()
     }
 }
 

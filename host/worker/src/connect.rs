@@ -153,7 +153,7 @@ async fn idle(worker: &Worker, timeout: Option<Duration>) {
         return std::future::pending().await;
     };
     loop {
-        if worker.executor.is_busy() {
+        if worker.executor.is_busy() || worker.tasks.get() > 0 {
             worker.busy.set(Instant::now());
         }
         let left = timeout.saturating_sub(worker.busy.get().elapsed());

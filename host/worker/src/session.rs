@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use optwasm_protocol::frame::{FrameError, SOFT_FRAME};
 use optwasm_protocol::link::{Reader, Writer};
-use optwasm_protocol::message::{Assignment, FromWorker, JobEvent, ToWorker, WorkerInfo};
+use optwasm_protocol::message::{
+    Assignment, ErrorCode, FromWorker, JobEvent, ToWorker, WorkerInfo,
+};
 use optwasm_protocol::transfer::{TransferError, upload};
 use optwasm_protocol::{
     BatchId, ContentId, INLINE_MAX, JobId, Limits, Link, Outcome, Payload, Report, Stream, Template,
@@ -29,6 +31,9 @@ use crate::executor::{Attempt, Executor, Task};
 /// How often what running jobs report is sent.
 const EVENTS_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long a finished output waits before it is offered again to a coordinator without room.
+const FULL_STORE_PAUSE: Duration = Duration::from_secs(1);
+
 /// What outlives a connection: slots, sandbox, blobs.
 pub struct Worker {
     /// What the worker says of itself.
@@ -39,6 +44,8 @@ pub struct Worker {
     pub blobs: BlobCache,
     /// When it last had work.
     pub(crate) busy: Cell<Instant>,
+    /// Tasks of the session that prepare, fetch and upload.
+    pub(crate) tasks: Cell<usize>,
 }
 
 impl Worker {
@@ -49,6 +56,7 @@ impl Worker {
             executor,
             blobs,
             busy: Instant::now().into(),
+            tasks: Cell::new(0),
         }
     }
 }
@@ -70,8 +78,10 @@ struct Session {
     worker: Rc<Worker>,
     link: Link,
     batches: RefCell<HashMap<BatchId, Batch>>,
-    /// Attempts that wait for a large input, or whose large output is on its way.
-    moving: RefCell<HashSet<Attempt>>,
+    /// Attempts whose large input is on its way; one that is taken out will not run.
+    fetching: RefCell<HashSet<Attempt>>,
+    /// Attempts whose large output is on its way.
+    uploading: RefCell<HashSet<Attempt>>,
     /// Messages to send before reports.
     outbox: RefCell<Vec<FromWorker>>,
     /// Reports that are ready to be sent.
@@ -87,7 +97,8 @@ enum Batch {
     /// Its module and blobs are being made ready; these jobs wait for them.
     Preparing(Vec<Assignment>),
     Ready(Rc<Ready>),
-    Failed(Outcome),
+    /// It could not be made ready: for good, where the outcome is deterministic.
+    Failed(Outcome, Template),
 }
 
 /// All that the jobs of a batch have in common.
@@ -114,7 +125,8 @@ pub(crate) async fn run(
         worker: worker.clone(),
         link,
         batches: RefCell::default(),
-        moving: RefCell::default(),
+        fetching: RefCell::default(),
+        uploading: RefCell::default(),
         outbox: RefCell::default(),
         reports: RefCell::default(),
         wake: Notify::new(),
@@ -181,7 +193,7 @@ async fn send(session: &Rc<Session>, mut writer: Writer) -> Result<(), FrameErro
         for message in session.outbox.take() {
             writer.push(&message)?;
         }
-        for chunk in chunks(session.reports.take(), |(_, _, report)| report_size(report)) {
+        for chunk in chunks(session.reports.take(), |(_, _, report)| report.size()) {
             writer.push(&FromWorker::Finished(chunk))?;
             if writer.pending() >= SOFT_FRAME {
                 writer.flush().await?;
@@ -190,7 +202,8 @@ async fn send(session: &Rc<Session>, mut writer: Writer) -> Result<(), FrameErro
         if writer.pending() > 0 {
             writer.flush().await?;
         }
-        let nothing_moves = session.moving.borrow().is_empty()
+        let nothing_moves = session.fetching.borrow().is_empty()
+            && session.uploading.borrow().is_empty()
             && session.reports.borrow().is_empty()
             && session.outbox.borrow().is_empty();
         if session.draining.get() && nothing_moves && executor.is_at_rest() {
@@ -227,24 +240,6 @@ fn event_size(event: &JobEvent) -> usize {
     }
 }
 
-/// About the encoded size of a report; what counts is that large ones are not taken for small.
-fn report_size(report: &Report) -> usize {
-    let output = match &report.outcome {
-        Outcome::Ok(Payload::Inline(bytes)) => bytes.len(),
-        Outcome::GuestError { message, chain, .. } => {
-            message.len() + chain.iter().map(String::len).sum::<usize>()
-        }
-        _ => 0,
-    };
-    let log: usize = report
-        .log
-        .iter()
-        .map(|r| r.message.len() + r.target.len() + 16)
-        .sum();
-    let incumbent = report.incumbent.as_ref().map_or(0, |i| i.solution.len());
-    output + log + incumbent + 64
-}
-
 async fn watch_drain(session: &Session, mut drain: watch::Receiver<Drain>) {
     // The sender lives as long as the worker.
     if drain
@@ -263,7 +258,11 @@ impl Session {
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let mut tasks = self.tasks.borrow_mut();
         while tasks.try_join_next().is_some() {}
-        tasks.spawn_local(task);
+        let counted = Counted::new(&self.worker);
+        tasks.spawn_local(async move {
+            let _counted = counted;
+            task.await;
+        });
     }
 
     fn say(&self, message: FromWorker) {
@@ -291,6 +290,8 @@ impl Session {
                 });
             }
         }
+        let mut fetching = self.fetching.borrow_mut();
+        taken.extend(attempts.iter().filter(|attempt| fetching.remove(attempt)));
         taken
     }
 
@@ -300,6 +301,7 @@ impl Session {
         }
         self.say(FromWorker::Draining);
         let mut rest = self.worker.executor.take_back_all();
+        rest.extend(self.fetching.borrow_mut().drain());
         for batch in self.batches.borrow_mut().values_mut() {
             if let Batch::Preparing(waiting) = batch {
                 rest.extend(waiting.drain(..).map(|job| (job.0, job.1)));
@@ -310,13 +312,18 @@ impl Session {
 
     /// Begins to make a batch ready.
     fn prepare(self: &Rc<Self>, batch: BatchId, template: Template) {
-        let fresh = Batch::Preparing(Vec::new());
-        self.batches.borrow_mut().insert(batch, fresh);
+        self.prepare_for(batch, template, Vec::new());
+    }
+
+    /// Begins to make a batch ready for the jobs that wait for it.
+    fn prepare_for(self: &Rc<Self>, batch: BatchId, template: Template, waiting: Vec<Assignment>) {
+        let preparing = Batch::Preparing(waiting);
+        self.batches.borrow_mut().insert(batch, preparing);
         let session = self.clone();
         self.spawn(async move {
-            let ready = match make_ready(&session, template).await {
+            let ready = match make_ready(&session, template.clone()).await {
                 Ok(ready) => Batch::Ready(Rc::new(ready)),
-                Err(outcome) => Batch::Failed(outcome),
+                Err(outcome) => Batch::Failed(outcome, template),
             };
             let mut batches = session.batches.borrow_mut();
             let Some(place @ Batch::Preparing(_)) = batches.get_mut(&batch) else {
@@ -325,8 +332,19 @@ impl Session {
             let Batch::Preparing(waiting) = std::mem::replace(place, ready) else {
                 return;
             };
+            let failed = match place {
+                Batch::Failed(outcome, _) => Some(outcome.clone()),
+                _ => None,
+            };
             drop(batches);
-            session.assign(waiting);
+            match failed {
+                Some(outcome) => {
+                    for job in waiting {
+                        session.not_run(job, outcome.clone());
+                    }
+                }
+                None => session.assign(waiting),
+            }
         });
     }
 
@@ -335,18 +353,33 @@ impl Session {
             return self.give_back(jobs.into_iter().map(|job| (job.0, job.1)).collect());
         }
         let mut tasks = Vec::with_capacity(jobs.len());
+        let mut again = Vec::new();
         let mut batches = self.batches.borrow_mut();
         for job in jobs {
             match batches.get_mut(&job.0.0) {
                 Some(Batch::Preparing(waiting)) => waiting.push(job),
                 Some(Batch::Ready(ready)) => tasks.extend(self.task(ready, job)),
-                Some(Batch::Failed(outcome)) => self.not_run(job, outcome.clone()),
+                Some(Batch::Failed(outcome, _)) if outcome.is_deterministic() => {
+                    self.not_run(job, outcome.clone());
+                }
+                // This machine failed, which may be over: the next job finds out.
+                Some(Batch::Failed(_, template)) => {
+                    again.push((job.0.0, template.clone()));
+                    batches.insert(job.0.0, Batch::Preparing(vec![job]));
+                }
                 // Templates precede assignments, so this coordinator is confused.
                 None => self.give_back(vec![(job.0, job.1)]),
             }
         }
         drop(batches);
         self.worker.executor.submit(tasks);
+        for (batch, template) in again {
+            let waiting = match self.batches.borrow_mut().remove(&batch) {
+                Some(Batch::Preparing(waiting)) => waiting,
+                _ => continue,
+            };
+            self.prepare_for(batch, template, waiting);
+        }
     }
 
     /// The task that runs `job`; none yet where its input has to be fetched first.
@@ -366,11 +399,14 @@ impl Session {
             Payload::Inline(bytes) => return Some(task(ready, bytes)),
             Payload::Blob(_, blob) => blob,
         };
-        self.moving.borrow_mut().insert((id, attempt));
+        self.fetching.borrow_mut().insert((id, attempt));
         let (session, ready) = (self.clone(), ready.clone());
         self.spawn(async move {
             let input = session.worker.blobs.get(&session.link, blob).await;
-            session.moving.borrow_mut().remove(&(id, attempt));
+            if !session.fetching.borrow_mut().remove(&(id, attempt)) {
+                // Given back or revoked meanwhile.
+                return;
+            }
             match input {
                 Ok(bytes) => session.worker.executor.submit([task(&ready, bytes)]),
                 Err(error) => {
@@ -401,18 +437,47 @@ impl Session {
                     continue;
                 }
             };
-            self.moving.borrow_mut().insert((id, attempt));
+            self.uploading.borrow_mut().insert((id, attempt));
             let session = self.clone();
             self.spawn(async move {
                 let blob = ContentId::of(&output);
-                report.outcome = match upload(&session.link, blob, &output).await {
+                report.outcome = match upload_patiently(&session.link, blob, &output).await {
                     Ok(()) => Outcome::Ok(Payload::Blob(output.len() as u64, blob)),
                     Err(error) => Outcome::HostOutOfMemory(error.to_string()),
                 };
-                session.moving.borrow_mut().remove(&(id, attempt));
+                session.uploading.borrow_mut().remove(&(id, attempt));
                 session.reports.borrow_mut().push((id, attempt, report));
                 session.wake.notify_one();
             });
+        }
+    }
+}
+
+/// Counts a task for as long as it lives.
+struct Counted(Rc<Worker>);
+
+impl Counted {
+    fn new(worker: &Rc<Worker>) -> Self {
+        worker.tasks.set(worker.tasks.get() + 1);
+        Self(worker.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.tasks.set(self.0.tasks.get() - 1);
+    }
+}
+
+/// Uploads an output; where the coordinator has no room for it, waits until it has.
+async fn upload_patiently(link: &Link, id: ContentId, output: &[u8]) -> Result<(), TransferError> {
+    loop {
+        match upload(link, id, output).await {
+            Err(TransferError::Request(error)) if error.code == ErrorCode::Storage => {
+                tracing::warn!("an output waits: {error}");
+                tokio::time::sleep(FULL_STORE_PAUSE).await;
+            }
+            result => return result,
         }
     }
 }
