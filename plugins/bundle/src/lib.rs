@@ -2,7 +2,7 @@
 //!
 //! A plugin is a job module with a name and a description of what it solves.
 //! Its input is a problem file, and its output is a
-//! [`Solution`](solution::Solution) in CBOR. [`detect`] chooses the plugin for
+//! [`Solution`](solution::Solution) in CBOR. [`detect()`] chooses the plugin for
 //! a file by the file's content.
 
 mod detect;
