@@ -206,6 +206,8 @@ impl MemoryLink {
     async fn open(&self) -> Result<Stream, LinkError> {
         let (ours, theirs) = tokio::io::duplex(MEMORY_WINDOW);
         tokio::select! {
+            // A link that has ended opens and accepts nothing more.
+            biased;
             error = self.shared.closed() => Err(error),
             sent = self.opened.send(theirs) => match sent {
                 Ok(()) => Ok(split(ours)),
@@ -217,6 +219,8 @@ impl MemoryLink {
     async fn accept(&self) -> Result<Stream, LinkError> {
         let mut incoming = self.incoming.lock().await;
         tokio::select! {
+            // A link that has ended opens and accepts nothing more.
+            biased;
             error = self.shared.closed() => Err(error),
             stream = incoming.recv() => match stream {
                 Some(stream) => Ok(split(stream)),
