@@ -98,7 +98,7 @@ enum Batch {
     Preparing(Vec<Assignment>),
     Ready(Rc<Ready>),
     /// It could not be made ready: for good, where the outcome is deterministic.
-    Failed(Outcome, Template),
+    Failed(Outcome, Box<Template>),
 }
 
 /// All that the jobs of a batch have in common.
@@ -323,7 +323,7 @@ impl Session {
         self.spawn(async move {
             let ready = match make_ready(&session, template.clone()).await {
                 Ok(ready) => Batch::Ready(Rc::new(ready)),
-                Err(outcome) => Batch::Failed(outcome, template),
+                Err(outcome) => Batch::Failed(outcome, Box::new(template)),
             };
             let mut batches = session.batches.borrow_mut();
             let Some(place @ Batch::Preparing(_)) = batches.get_mut(&batch) else {
@@ -364,7 +364,7 @@ impl Session {
                 }
                 // This machine failed, which may be over: the next job finds out.
                 Some(Batch::Failed(_, template)) => {
-                    again.push((job.0.0, template.clone()));
+                    again.push((job.0.0, Template::clone(template)));
                     batches.insert(job.0.0, Batch::Preparing(vec![job]));
                 }
                 // Templates precede assignments, so this coordinator is confused.
