@@ -6,12 +6,14 @@
 //! opens those with [`Request::GetBlob`] and [`Request::PutBlob`], as a client does.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::{Incumbent, Report};
 use crate::token::Role;
-use crate::{BatchId, ContentId, JobId, Payload, Template, WorkerId};
+use crate::{BatchId, ContentId, JobId, Limits, Payload, Template, WorkerId};
 
 /// What a worker says of itself when it joins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,8 +26,25 @@ pub struct WorkerInfo {
     pub memory: u64,
     /// Labels that batches may require.
     pub labels: BTreeMap<String, String>,
-    /// Architecture and fingerprint of its strict engine, for people and comparison.
+    /// Architecture and fingerprint of its strict engine: workers of one engine agree on bytes and
+    /// fuel.
     pub engine: String,
+    /// What this process is known by when it connects again: random, and known to nobody else.
+    pub instance: Instance,
+    /// Hash of what the determinism probe gave on this machine; empty where it was not run.
+    #[serde(default)]
+    pub probe: String,
+}
+
+/// What a worker's process is known by across its connections.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Instance(#[serde(with = "serde_bytes")] pub [u8; 16]);
+
+impl fmt::Debug for Instance {
+    /// Whoever knows it can pass for the worker, so it is not shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Instance(..)")
+    }
 }
 
 /// One job handed to a worker.
@@ -39,6 +58,8 @@ pub struct Assignment(
     pub Payload,
     /// The last checkpoint of an earlier attempt.
     pub Option<bytes::Bytes>,
+    /// Its limits, where they are not those of its batch.
+    pub Option<Limits>,
 );
 
 /// From the coordinator to a worker.
@@ -59,11 +80,26 @@ pub enum ToWorker {
     /// No job of this batch will follow.
     #[serde(rename = "f")]
     Forget(BatchId),
+    /// The first so many reports of this connection are stored, or of no more use: the worker may
+    /// forget them.
+    #[serde(rename = "s")]
+    Stored(u64),
+    /// Finish what runs, give back the rest, and leave.
+    #[serde(rename = "d")]
+    Drain,
 }
 
-/// From a worker to the coordinator.
+/// From a worker to the coordinator. Every connection begins with [`Holds`](Self::Holds) as often as
+/// needed, and [`Ready`](Self::Ready).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum FromWorker {
+    /// Attempts that the worker holds from an earlier connection, finished ones that are not known
+    /// to be stored included.
+    #[serde(rename = "h")]
+    Holds(Vec<(JobId, u32)>),
+    /// That was all it holds: it takes jobs.
+    #[serde(rename = "r")]
+    Ready,
     /// Attempts that ended.
     #[serde(rename = "f")]
     Finished(Vec<(JobId, u32, Report)>),
@@ -106,9 +142,35 @@ pub struct BatchSpec {
     /// Labels that a worker must have.
     #[serde(default)]
     pub require: BTreeMap<String, String>,
-    /// How often a job is tried again after an outcome that another run may change.
+    /// How often a job is tried again after an outcome of `retry_on`.
     #[serde(default = "default_retries")]
     pub retries: u32,
+    /// Names of the outcomes after which a job is tried again; empty for those that another run may
+    /// change: `deadline`, `host-out-of-memory`, `host-panic`, `stack-overflow`.
+    #[serde(default)]
+    pub retry_on: Vec<String>,
+    /// A key of the submitter's choice: sent twice with the same key, it is one batch.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// Whether jobs may be answered by results of identical ones.
+    #[serde(default)]
+    pub memo: Memo,
+    /// How many workers must come to the same result; at least 1.
+    #[serde(default = "one")]
+    pub verify: u32,
+}
+
+/// Whether a job may be answered by the result of an identical one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Memo {
+    /// Yes. The default.
+    #[default]
+    On,
+    /// No, and its result answers no other.
+    Off,
+    /// No, but its result answers later ones.
+    Refresh,
 }
 
 fn one() -> u32 {
@@ -130,8 +192,48 @@ impl BatchSpec {
             weight: one(),
             require: BTreeMap::new(),
             retries: default_retries(),
+            retry_on: Vec::new(),
+            id: None,
+            memo: Memo::default(),
+            verify: one(),
         }
     }
+}
+
+/// An attempt that ended without deciding its job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptEnd {
+    /// Its number.
+    pub attempt: u32,
+    /// The worker that had it.
+    pub worker: WorkerId,
+    /// The worker's name.
+    pub worker_name: String,
+    /// When it ended, in milliseconds since 1970.
+    pub ended_ms: u64,
+    /// How.
+    pub ending: Ending,
+}
+
+/// How an attempt ended without deciding its job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// With this outcome, and the job was tried again.
+    Retried(String),
+    /// Its worker was lost; `blamed` where the job may have done it.
+    Lost {
+        /// Whether it counts among the workers that the job took with it.
+        blamed: bool,
+    },
+    /// With a result that other workers were asked to confirm.
+    Witness,
+    /// With a result that differs from the one that was accepted.
+    Differs,
+    /// With the result that had been accepted before.
+    Confirms,
+    /// By a user, who had the job run again; this was its outcome until then.
+    Reopened(String),
 }
 
 /// The order in which results are read.
@@ -154,8 +256,14 @@ pub enum Request {
     PutBlob(ContentId, u64),
     /// Send this blob. Answered by [`Response::Blob`], then the bytes, unframed.
     GetBlob(ContentId),
-    /// Run these jobs: inputs follow in [`SubmitPart`]s. Answered by [`Response::Submitted`].
-    Submit(Box<BatchSpec>),
+    /// Run these jobs: inputs follow in [`SubmitPart`]s. Answered by [`Response::Submitted`]. Where
+    /// too many jobs are queued, `wait` tells whether to wait for room or to fail.
+    Submit {
+        /// What is submitted.
+        spec: Box<BatchSpec>,
+        /// Whether to wait for room.
+        wait: bool,
+    },
     /// What is known of a batch? Answered by [`Response::Batch`].
     Batch(BatchId),
     /// All batches. Answered by [`Response::Batches`].
@@ -175,8 +283,19 @@ pub enum Request {
     },
     /// End all unfinished jobs of a batch. Answered by [`Response::Done`].
     Cancel(BatchId),
+    /// Run jobs of a batch again that have ended. Answered by [`Response::Reopened`].
+    Retry {
+        /// The batch.
+        batch: BatchId,
+        /// Which of its jobs.
+        which: Which,
+        /// What they may use from now on, where that changes.
+        limits: Option<Limits>,
+    },
     /// Forget a batch that is done, and its results. Answered by [`Response::Done`].
     Remove(BatchId),
+    /// What is known of a job? Answered by [`Response::Explained`].
+    Explain(JobId),
     /// All workers. Answered by [`Response::Workers`].
     Workers,
     /// Issue a token that is valid for so many seconds (0: for ever).
@@ -184,8 +303,32 @@ pub enum Request {
     IssueToken(Role, u64),
     /// Revoke the token with this name. Answered by [`Response::Done`].
     RevokeToken(String),
-    /// Stop the coordinator. Answered by [`Response::Done`].
-    Shutdown,
+    /// How is the coordinator? Answered by [`Response::Status`].
+    Status,
+    /// Have a worker finish what it runs and leave. Answered by [`Response::Done`].
+    DrainWorker(WorkerId),
+    /// Hand out no more jobs and take no new ones (or do so again). Answered by
+    /// [`Response::Done`].
+    Drain(bool),
+    /// Stop the coordinator, and its workers with it where so asked. Answered by
+    /// [`Response::Done`].
+    Shutdown {
+        /// Whether its workers are to finish what they run, and leave.
+        with_workers: bool,
+    },
+}
+
+/// Jobs of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Which {
+    /// All that have ended.
+    All,
+    /// Those that ended otherwise than `ok`.
+    Failed,
+    /// Those that ended with one of these outcomes.
+    Outcomes(Vec<String>),
+    /// These.
+    Jobs(Vec<Range<u32>>),
 }
 
 /// Inputs of a submission.
@@ -220,6 +363,12 @@ pub enum Response {
     Workers(Vec<WorkerStatus>),
     /// A token, as text.
     Token(String),
+    /// So many jobs run again.
+    Reopened(u32),
+    /// All about a job.
+    Explained(Box<Explanation>),
+    /// All about the coordinator.
+    Status(Box<CoordinatorStatus>),
     /// It cannot be done.
     Error(RequestError),
 }
@@ -257,6 +406,8 @@ pub enum ErrorCode {
     Invalid,
     /// There is no room. Nothing that was acknowledged is lost; try again when there is.
     Storage,
+    /// Too many jobs are queued, or the coordinator is draining: try again later.
+    Busy,
     /// The coordinator is shutting down.
     Shutdown,
 }
@@ -280,6 +431,15 @@ pub struct BatchStatus {
     pub outcomes: BTreeMap<String, u32>,
     /// Attempts beyond the first.
     pub retries: u64,
+    /// Jobs that were answered by results of identical ones.
+    #[serde(default)]
+    pub memo: u32,
+    /// Results that came after their job was decided and were the same.
+    #[serde(default)]
+    pub confirmed: u64,
+    /// Results that came after their job was decided, or were outvoted, and differed.
+    #[serde(default)]
+    pub contradicted: u64,
     /// Whether it was cancelled.
     pub cancelled: bool,
     /// Fuel used by the jobs that have ended.
@@ -323,4 +483,84 @@ pub struct WorkerStatus {
     pub done: u64,
     /// Whether it takes no more.
     pub draining: bool,
+    /// For how many milliseconds it has been away, where its connection is lost and its lease has
+    /// not ended.
+    #[serde(default)]
+    pub away_ms: Option<u64>,
+    /// Why it was put aside: it gets no more jobs until it is started again.
+    #[serde(default)]
+    pub aside: Option<String>,
+}
+
+/// Where a job is, what it runs under, and what happened to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The job.
+    pub job: JobId,
+    /// Where it is.
+    pub phase: Phase,
+    /// What its batch runs under.
+    pub template: Template,
+    /// What it may use.
+    pub limits: Limits,
+    /// Its input.
+    pub input: Option<Payload>,
+    /// Attempts that did not decide it, in order.
+    pub history: Vec<AttemptEnd>,
+    /// How it ended.
+    pub report: Option<Report>,
+    /// Engine of the worker that ran it, or of those that would.
+    pub engine: String,
+}
+
+/// Where a job is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// It waits, for this reason.
+    Waiting(String),
+    /// It is in the hands of a worker.
+    Held {
+        /// The worker.
+        worker: WorkerId,
+        /// Its name.
+        worker_name: String,
+        /// The attempt.
+        attempt: u32,
+        /// For how many milliseconds.
+        for_ms: u64,
+        /// For how many milliseconds its worker has been away, where it is.
+        away_ms: Option<u64>,
+    },
+    /// It has ended.
+    Ended,
+}
+
+/// How a coordinator is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CoordinatorStatus {
+    /// Name and version of its software.
+    pub software: String,
+    /// When it was started, in milliseconds since 1970.
+    pub started_ms: u64,
+    /// Connected workers.
+    pub workers: u32,
+    /// Workers that are away and whose lease has not ended.
+    pub away: u32,
+    /// Batches that are not done.
+    pub live_batches: u32,
+    /// Jobs that wait for a worker.
+    pub waiting: u64,
+    /// Jobs in the hands of workers.
+    pub held: u64,
+    /// Bytes in use by batches, results and blobs.
+    pub used: u64,
+    /// Bytes of new work for which there is room.
+    pub room: u64,
+    /// Why new work is refused, where it is.
+    pub refusing: Option<String>,
+    /// Whether it is draining.
+    pub draining: bool,
+    /// What the store is.
+    pub store: String,
 }

@@ -62,6 +62,8 @@ pub enum Outcome {
     WorkerLost(Vec<Loss>),
     /// The submitter cancelled the job.
     Cancelled,
+    /// The coordinator's disk has damaged the job's input or its result.
+    Damaged(String),
 }
 
 impl Outcome {
@@ -86,7 +88,8 @@ impl Outcome {
             | Outcome::HostOutOfMemory(_)
             | Outcome::HostPanic(_)
             | Outcome::WorkerLost(_)
-            | Outcome::Cancelled => false,
+            | Outcome::Cancelled
+            | Outcome::Damaged(_) => false,
         }
     }
 
@@ -115,6 +118,7 @@ impl Outcome {
             Outcome::HostPanic(_) => "host-panic",
             Outcome::WorkerLost(_) => "worker-lost",
             Outcome::Cancelled => "cancelled",
+            Outcome::Damaged(_) => "damaged",
         }
     }
 
@@ -163,6 +167,7 @@ impl fmt::Display for Outcome {
                     .try_for_each(|loss| write!(f, " {}", loss.worker_name))
             }
             Outcome::Cancelled => f.write_str("cancelled"),
+            Outcome::Damaged(what) => write!(f, "damaged on the coordinator's disk: {what}"),
         }
     }
 }
@@ -283,6 +288,16 @@ pub struct Report {
     /// The last incumbent, whatever the outcome.
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     pub incumbent: Option<Incumbent>,
+    /// Whether it is the result of an identical job that ran before, and this one did not run.
+    #[serde(rename = "c", default, skip_serializing_if = "is_false")]
+    pub memo: bool,
+    /// Names of the workers that came to the same result, where the batch asked for more than one.
+    #[serde(rename = "v", default, skip_serializing_if = "Vec::is_empty")]
+    pub witnesses: Vec<String>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -307,9 +322,10 @@ impl Report {
                 ..
             } => message.len() + file.len() + texts(frames),
             Outcome::Trap { frames, .. } => texts(frames),
-            Outcome::Rejected(why) | Outcome::HostOutOfMemory(why) | Outcome::HostPanic(why) => {
-                why.len()
-            }
+            Outcome::Rejected(why)
+            | Outcome::HostOutOfMemory(why)
+            | Outcome::HostPanic(why)
+            | Outcome::Damaged(why) => why.len(),
             Outcome::WorkerLost(losses) => {
                 let losses = losses.iter();
                 losses.map(|loss| loss.worker_name.len() + 4 * HEAD).sum()
@@ -320,7 +336,7 @@ impl Report {
         let log: usize = log.map(|r| r.target.len() + r.message.len() + HEAD).sum();
         let incumbent = self.incumbent.as_ref();
         let incumbent = incumbent.map_or(0, |i| i.solution.len() + 4 * HEAD);
-        FIXED + outcome + log + incumbent + self.worker.len()
+        FIXED + outcome + log + incumbent + self.worker.len() + texts(&self.witnesses)
     }
 
     /// The report of a job that never ran.
@@ -335,6 +351,8 @@ impl Report {
             log: Vec::new(),
             log_dropped: 0,
             incumbent: None,
+            memo: false,
+            witnesses: Vec::new(),
         }
     }
 }

@@ -1,57 +1,51 @@
 //! Keeps what a coordinator has acknowledged: batches, results and blobs.
 //!
-//! [`Store`] is written for a durable log with group commit: changes are appended as [`Record`]s,
-//! many at once, and a [`Commit`] says when they are safe; nothing is acknowledged before. Reads
-//! are paged, so that no answer grows with a batch. [`MemoryStore`] keeps everything in memory,
-//! where a record is as safe as it will ever be when it is appended.
+//! Changes are appended as [`Record`]s, many at once, and a [`Commit`] says when they are safe:
+//! nothing is acknowledged before, and nothing that must not happen twice is begun before. Commits
+//! resolve in the order of their appends. Reads see what is safe, and are paged, so that no answer
+//! grows with a batch.
+//!
+//! [`SqliteStore`] keeps it on disk; [`MemoryStore`] in memory, where a record is as safe as it
+//! will ever be when it is appended.
+//!
+//! What a batch occupies in memory does not depend on its jobs, and a batch that has ended occupies
+//! nothing; what a restarted coordinator has to know is [`Restored`].
 
 mod memory;
+mod record;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use optwasm_protocol::message::{BatchSpec, Order, ResultPage};
-use optwasm_protocol::{BatchId, ContentId, JobId, Payload, Report};
+use optwasm_protocol::message::{AttemptEnd, BatchSpec, Order, ResultPage};
+use optwasm_protocol::{BatchId, ContentId, JobId, Limits, Payload, Report};
 use tokio::sync::oneshot;
 
 pub use memory::MemoryStore;
-
-/// A batch as it was submitted.
-#[derive(Clone, Debug)]
-pub struct NewBatch {
-    /// Its number.
-    pub batch: BatchId,
-    /// What was submitted.
-    pub spec: BatchSpec,
-    /// The input of each job.
-    pub inputs: Vec<Payload>,
-    /// When, in milliseconds since 1970.
-    pub submitted_ms: u64,
-}
-
-/// One change.
-#[derive(Clone, Debug)]
-pub enum Record {
-    /// A batch was submitted.
-    Submitted(Box<NewBatch>),
-    /// A job ended. The first result of a job counts; a later one changes nothing.
-    Result(JobId, Box<Report>),
-    /// A batch was cancelled.
-    Cancelled(BatchId),
-    /// The last job of a batch ended, at so many milliseconds since 1970.
-    Ended(BatchId, u64),
-    /// A batch and its results are of no more use.
-    Removed(BatchId),
-}
+pub use record::{Held, NewBatch, Record, Restored, RestoredBatch, RestoredWorker, Witness};
 
 /// Resolves when appended records are safe.
 #[derive(Debug)]
 #[must_use = "nothing may be acknowledged before its records are safe"]
 pub enum Commit {
     /// They are.
-    Done,
+    Done(Committed),
     /// They will be when this says so.
-    Pending(oneshot::Receiver<Result<(), StoreError>>),
+    Pending(oneshot::Receiver<Result<Committed, StoreError>>),
+}
+
+/// What became of appended records, beside that they are safe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Jobs of a submitted batch that were answered by results of identical ones: they have ended.
+    pub answered: Vec<std::ops::Range<u32>>,
+    /// Jobs of a submitted batch that wait for an identical one: they are not to be handed out
+    /// until they are in `released` or `followed` of a later commit.
+    pub parked: Vec<std::ops::Range<u32>>,
+    /// Parked jobs that ended with the one they waited for.
+    pub followed: Vec<JobId>,
+    /// Parked jobs that must run after all: the one they waited for has no result to share.
+    pub released: Vec<JobId>,
 }
 
 impl Commit {
@@ -60,9 +54,9 @@ impl Commit {
     /// # Errors
     ///
     /// Where they could not be made safe.
-    pub async fn wait(self) -> Result<(), StoreError> {
+    pub async fn wait(self) -> Result<Committed, StoreError> {
         match self {
-            Commit::Done => Ok(()),
+            Commit::Done(committed) => Ok(committed),
             Commit::Pending(receiver) => receiver.await.unwrap_or(Err(StoreError::Closed)),
         }
     }
@@ -72,7 +66,7 @@ impl Commit {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// There is no room. What was acknowledged before is safe; new work must wait until batches
-    /// are removed.
+    /// are removed, or the disk has room again.
     #[error("the store is full: {used} of {limit} bytes are in use; remove finished batches")]
     Full {
         /// Bytes in use.
@@ -83,6 +77,26 @@ pub enum StoreError {
     /// A blob's bytes are not those that its name says. The sender is broken: send it again.
     #[error("the bytes do not have the hash {0}")]
     Hash(ContentId),
+    /// A record or blob was changed on the disk. What it belonged to is lost; the rest is not.
+    /// `optwasm coordinator check` names it all.
+    #[error("damaged on disk: {0}")]
+    Damaged(String),
+    /// The disk fails or cannot be written. Nothing that was acknowledged is lost by that; try
+    /// again when it works.
+    #[error("the disk: {0}")]
+    Disk(String),
+    /// The store cannot go on: whether its last records are safe is not known. End the process;
+    /// opening the store again finds all that was acknowledged.
+    #[error("the store cannot go on: {0}")]
+    Fatal(String),
+    /// The store was written by a newer version, whose format is this number. Use that version.
+    #[error("the store has format {found}, which is newer than {known}")]
+    Newer {
+        /// The format found.
+        found: u32,
+        /// The newest known here.
+        known: u32,
+    },
     /// The store has been closed. The coordinator is shutting down.
     #[error("the store is closed")]
     Closed,
@@ -99,8 +113,14 @@ pub struct BatchSummary {
     pub done: u32,
     /// How many ended how, by the name of the outcome.
     pub outcomes: BTreeMap<String, u32>,
-    /// Fuel that the ended jobs used.
+    /// Fuel that the ended jobs used; those answered from memory used none.
     pub fuel: u64,
+    /// Jobs that were answered by results of identical ones.
+    pub memo: u32,
+    /// Late results that were the same as the accepted one.
+    pub confirmed: u64,
+    /// Late or outvoted results that were not.
+    pub contradicted: u64,
     /// Whether it was cancelled.
     pub cancelled: bool,
     /// When it was submitted, in milliseconds since 1970.
@@ -109,32 +129,81 @@ pub struct BatchSummary {
     pub ended_ms: u64,
 }
 
+/// How the store is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Bytes in use.
+    pub used: u64,
+    /// About how many bytes of new work there is room for.
+    pub room: u64,
+    /// Why new work is refused, where it is.
+    pub refusing: Option<String>,
+    /// What it is and where, for people.
+    pub description: String,
+}
+
 /// Where a coordinator keeps what it has acknowledged.
 ///
 /// Methods take `&self`: a coordinator is one thread, and an implementation that writes on another
 /// has its own channel to it.
 pub trait Store: 'static {
+    /// What a coordinator that starts has to know.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Disk`]. What is damaged is left out, and named in [`Restored::damaged`].
+    fn restore(&self) -> Result<Restored, StoreError>;
+
     /// Appends records, in this order and all or none.
     ///
     /// # Errors
     ///
-    /// Where there is no room; nothing has changed then. Results always find room.
+    /// Where there is no room for a submission, or the store has failed; nothing has changed then.
+    /// Other records than submissions always find room: where the disk has none, their commit
+    /// waits until it has.
     fn append(&self, records: Vec<Record>) -> Result<Commit, StoreError>;
 
-    /// About how many bytes of new work there is room for.
+    /// How the store is.
+    fn health(&self) -> Health;
+
+    /// About how many bytes of new work there is room for: [`Health::room`], asked often.
     fn room(&self) -> u64;
 
-    /// The numbers of all batches, ascending.
-    fn batches(&self) -> Vec<BatchId>;
+    /// The latest batches, at most `limit` of them, ascending.
+    fn batches(&self, limit: usize) -> Vec<BatchId>;
 
     /// What is kept of a batch.
     fn batch(&self, batch: BatchId) -> Option<BatchSummary>;
 
-    /// A job's input.
-    fn input(&self, job: JobId) -> Option<Payload>;
+    /// The batch that was submitted with this key, and the digest of that submission.
+    fn batch_by_key(&self, key: &str) -> Option<(BatchId, [u8; 32])>;
+
+    /// Batches that ended before `ms` (milliseconds since 1970), at most `limit` of them.
+    fn ended_before(&self, ms: u64, limit: usize) -> Vec<BatchId>;
+
+    /// A job's input. `None` where there is no such job.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`].
+    fn input(&self, job: JobId) -> Result<Option<Payload>, StoreError>;
+
+    /// What a job may use, where that is not what its batch says.
+    fn limits(&self, job: JobId) -> Option<Limits>;
+
+    /// A job's result, `Outcome::Damaged` where that was damaged.
+    fn result(&self, job: JobId) -> Option<Report>;
+
+    /// Attempts at a job that did not decide it, in order.
+    fn attempts(&self, job: JobId) -> Vec<AttemptEnd>;
+
+    /// Results that wait for another worker to come to the same, in order.
+    fn witnesses(&self, job: JobId) -> Vec<Witness>;
 
     /// Results from `cursor` on, about `max_bytes` of them and at least one where there is one.
-    /// `None` where there is no such batch.
+    /// In input order the cursor is an index; in order of completion it counts results from the
+    /// batch's first, those that were replaced by a later run included. `None` where there is no
+    /// such batch.
     fn results(
         &self,
         batch: BatchId,
@@ -143,17 +212,34 @@ pub trait Store: 'static {
         max_bytes: usize,
     ) -> Option<ResultPage>;
 
-    /// Keeps a blob, whose hash is checked. It stays at least as long as a batch refers to it.
+    /// Indices of a batch's jobs that have ended with one of these outcomes, or with any where none
+    /// is named, as ascending disjoint ranges.
+    fn ended_jobs(&self, batch: BatchId, outcomes: Option<&[String]>) -> Vec<std::ops::Range<u32>>;
+
+    /// Keeps a blob, whose hash is checked. It is safe when this returns, and stays at least as
+    /// long as a batch refers to it.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Full`] and [`StoreError::Hash`].
+    /// [`StoreError::Full`], [`StoreError::Hash`], [`StoreError::Disk`].
     fn put_blob(&self, id: ContentId, bytes: Bytes)
     -> impl Future<Output = Result<(), StoreError>>;
 
-    /// A blob's bytes.
+    /// A blob's bytes, which have been checked against its name.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`], [`StoreError::Disk`].
     fn get_blob(&self, id: ContentId) -> impl Future<Output = Result<Option<Bytes>, StoreError>>;
 
     /// Whether a blob is there. Asking counts as using it, so that it stays for what follows.
     fn has_blob(&self, id: &ContentId) -> bool;
+
+    /// Removes blobs that no batch refers to and that nobody has used for a while; returns how
+    /// many bytes that freed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Disk`].
+    fn collect(&self) -> impl Future<Output = Result<u64, StoreError>>;
 }

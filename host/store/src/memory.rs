@@ -5,10 +5,14 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
-use optwasm_protocol::message::{Order, ResultPage};
-use optwasm_protocol::{BatchId, ContentId, JobId, Outcome, Payload, Report};
+use std::ops::Range;
 
-use crate::{BatchSummary, Commit, NewBatch, Record, Store, StoreError};
+use optwasm_protocol::message::{AttemptEnd, Order, ResultPage};
+use optwasm_protocol::{BatchId, ContentId, JobId, Limits, Outcome, Payload, Report};
+
+use crate::{
+    BatchSummary, Commit, Committed, Health, NewBatch, Record, Restored, Store, StoreError, Witness,
+};
 
 /// What a job is counted for beside its input: its places in the vectors below, and a small
 /// report on the heap.
@@ -33,8 +37,12 @@ struct Batch {
     summary: BatchSummary,
     inputs: Vec<Payload>,
     results: Vec<Option<Box<Report>>>,
-    /// Indices in the order in which jobs ended.
+    /// Indices in the order in which jobs ended; a job that ran again is in it again.
     order: Vec<u32>,
+    digest: [u8; 32],
+    limits: Vec<(Range<u32>, Limits)>,
+    attempts: BTreeMap<u32, Vec<AttemptEnd>>,
+    witnesses: BTreeMap<u32, Vec<Witness>>,
     blobs: HashSet<ContentId>,
     bytes: u64,
 }
@@ -118,6 +126,9 @@ impl State {
                 done: 0,
                 outcomes: BTreeMap::new(),
                 fuel: 0,
+                memo: 0,
+                confirmed: 0,
+                contradicted: 0,
                 cancelled: false,
                 submitted_ms: new.submitted_ms,
                 ended_ms: 0,
@@ -125,6 +136,10 @@ impl State {
             inputs: new.inputs,
             results,
             order: Vec::new(),
+            digest: new.digest,
+            limits: Vec::new(),
+            attempts: BTreeMap::new(),
+            witnesses: BTreeMap::new(),
             blobs: HashSet::new(),
             bytes,
         };
@@ -149,7 +164,11 @@ impl State {
         }
         let summary = &mut batch.summary;
         summary.done += 1;
-        summary.fuel = summary.fuel.saturating_add(report.fuel);
+        if report.memo {
+            summary.memo += 1;
+        } else {
+            summary.fuel = summary.fuel.saturating_add(report.fuel);
+        }
         let name = report.outcome.name();
         match summary.outcomes.get_mut(name) {
             Some(count) => *count += 1,
@@ -159,8 +178,44 @@ impl State {
         self.used += size;
         batch.order.push(index);
         *place = Some(report);
+        batch.witnesses.remove(&index);
         if let Some(blob) = output {
             self.use_blob(id, blob);
+        }
+    }
+
+    fn reopen(&mut self, id: BatchId, jobs: Vec<Range<u32>>, limits: Option<Limits>) {
+        let Some(batch) = self.batches.get_mut(&id) else {
+            return;
+        };
+        batch.summary.cancelled = false;
+        batch.summary.ended_ms = 0;
+        for range in jobs {
+            for index in range.clone() {
+                let place = batch.results.get_mut(index as usize);
+                let Some(report) = place.and_then(Option::take) else {
+                    continue;
+                };
+                let summary = &mut batch.summary;
+                summary.done -= 1;
+                if report.memo {
+                    summary.memo -= 1;
+                } else {
+                    summary.fuel = summary.fuel.saturating_sub(report.fuel);
+                }
+                let name = report.outcome.name();
+                if let Some(count) = summary.outcomes.get_mut(name) {
+                    *count -= 1;
+                    if *count == 0 {
+                        summary.outcomes.remove(name);
+                    }
+                }
+                batch.bytes -= report.size() as u64;
+                self.used -= report.size() as u64;
+            }
+            if let Some(limits) = limits {
+                batch.limits.push((range, limits));
+            }
         }
     }
 
@@ -208,19 +263,39 @@ impl Batch {
         let mut bytes = 0;
         while bytes < max_bytes {
             let index = match order {
-                Order::Input => Some(page.cursor),
-                Order::Completion => self.order.get(page.cursor as usize).copied(),
+                Order::Input => page.cursor,
+                Order::Completion => match self.order.get(page.cursor as usize) {
+                    Some(index) => *index,
+                    None => break,
+                },
             };
-            let result = index.and_then(|i| Some((i, self.results.get(i as usize)?.as_ref()?)));
-            let Some((index, report)) = result else {
-                break;
+            let report = self.results.get(index as usize).and_then(Option::as_ref);
+            let comes_again = || {
+                let later = self.order.get(page.cursor as usize + 1..);
+                self.reopened() && later.is_some_and(|later| later.contains(&index))
             };
-            bytes += report.size();
-            page.results.push((index, Report::clone(report)));
+            match (order, report) {
+                (Order::Completion, _) if comes_again() => {}
+                (_, Some(report)) => {
+                    bytes += report.size();
+                    page.results.push((index, Report::clone(report)));
+                }
+                (Order::Completion, None) => {}
+                (Order::Input, None) => break,
+            }
             page.cursor += 1;
         }
-        page.last = page.cursor >= self.summary.jobs;
+        page.last = self.summary.done == self.summary.jobs
+            && match order {
+                Order::Input => page.cursor >= self.summary.jobs,
+                Order::Completion => page.cursor as usize >= self.order.len(),
+            };
         page
+    }
+
+    /// Whether a job has ended more than once.
+    fn reopened(&self) -> bool {
+        self.order.len() > self.summary.done as usize
     }
 }
 
@@ -231,7 +306,7 @@ impl Store for MemoryStore {
             match record {
                 // Submissions come alone, so that a full store leaves nothing half done.
                 Record::Submitted(new) => state.submit(*new)?,
-                Record::Result(job, report) => state.result(job, report),
+                Record::Result(job, report, _) => state.result(job, report),
                 Record::Cancelled(batch) => {
                     if let Some(batch) = state.batches.get_mut(&batch) {
                         batch.summary.cancelled = true;
@@ -242,10 +317,48 @@ impl Store for MemoryStore {
                         batch.summary.ended_ms = time;
                     }
                 }
+                Record::Reopened(batch, jobs, limits) => state.reopen(batch, jobs, limits),
+                Record::Witness(JobId(batch, index), witness) => {
+                    if let Some(batch) = state.batches.get_mut(&batch) {
+                        batch.witnesses.entry(index).or_default().push(*witness);
+                    }
+                }
+                Record::Attempt(JobId(batch, index), end) => {
+                    if let Some(batch) = state.batches.get_mut(&batch) {
+                        batch.attempts.entry(index).or_default().push(end);
+                    }
+                }
+                Record::Compared(batch, same) => {
+                    if let Some(batch) = state.batches.get_mut(&batch) {
+                        match same {
+                            true => batch.summary.confirmed += 1,
+                            false => batch.summary.contradicted += 1,
+                        }
+                    }
+                }
                 Record::Removed(batch) => state.remove(batch),
+                // Whoever holds something ends with this process, or finds another one.
+                Record::Worker(..) | Record::Holds(..) | Record::WorkerGone(_) => {}
             }
         }
-        Ok(Commit::Done)
+        Ok(Commit::Done(Committed::default()))
+    }
+
+    fn restore(&self) -> Result<Restored, StoreError> {
+        Ok(Restored {
+            next_batch: 1,
+            next_worker: 1,
+            ..Restored::default()
+        })
+    }
+
+    fn health(&self) -> Health {
+        Health {
+            used: self.0.borrow().used,
+            room: self.room(),
+            refusing: None,
+            description: "memory".to_owned(),
+        }
     }
 
     fn room(&self) -> u64 {
@@ -255,8 +368,25 @@ impl Store for MemoryStore {
         state.limit.saturating_sub(state.used - unused)
     }
 
-    fn batches(&self) -> Vec<BatchId> {
-        self.0.borrow().batches.keys().copied().collect()
+    fn batches(&self, limit: usize) -> Vec<BatchId> {
+        let state = self.0.borrow();
+        let mut latest: Vec<BatchId> = state.batches.keys().rev().take(limit).copied().collect();
+        latest.reverse();
+        latest
+    }
+
+    fn batch_by_key(&self, key: &str) -> Option<(BatchId, [u8; 32])> {
+        let state = self.0.borrow();
+        let mut batches = state.batches.iter();
+        let found = batches.find(|(_, batch)| batch.summary.spec.id.as_deref() == Some(key));
+        found.map(|(id, batch)| (*id, batch.digest))
+    }
+
+    fn ended_before(&self, ms: u64, limit: usize) -> Vec<BatchId> {
+        let state = self.0.borrow();
+        let ended = |batch: &Batch| (1..ms).contains(&batch.summary.ended_ms);
+        let batches = state.batches.iter().filter(|(_, batch)| ended(batch));
+        batches.map(|(id, _)| *id).take(limit).collect()
     }
 
     fn batch(&self, batch: BatchId) -> Option<BatchSummary> {
@@ -264,14 +394,59 @@ impl Store for MemoryStore {
         state.batches.get(&batch).map(|batch| batch.summary.clone())
     }
 
-    fn input(&self, JobId(batch, index): JobId) -> Option<Payload> {
+    fn input(&self, JobId(batch, index): JobId) -> Result<Option<Payload>, StoreError> {
         let state = self.0.borrow();
-        state
-            .batches
-            .get(&batch)?
-            .inputs
-            .get(index as usize)
-            .cloned()
+        let batch = state.batches.get(&batch);
+        Ok(batch.and_then(|batch| batch.inputs.get(index as usize).cloned()))
+    }
+
+    fn limits(&self, JobId(batch, index): JobId) -> Option<Limits> {
+        let state = self.0.borrow();
+        let mut latest = state.batches.get(&batch)?.limits.iter().rev();
+        latest
+            .find(|(range, _)| range.contains(&index))
+            .map(|(_, limits)| *limits)
+    }
+
+    fn result(&self, JobId(batch, index): JobId) -> Option<Report> {
+        let state = self.0.borrow();
+        let report = state.batches.get(&batch)?.results.get(index as usize)?;
+        report.as_deref().cloned()
+    }
+
+    fn attempts(&self, JobId(batch, index): JobId) -> Vec<AttemptEnd> {
+        let state = self.0.borrow();
+        let batch = state.batches.get(&batch);
+        batch
+            .and_then(|batch| batch.attempts.get(&index).cloned())
+            .unwrap_or_default()
+    }
+
+    fn witnesses(&self, JobId(batch, index): JobId) -> Vec<Witness> {
+        let state = self.0.borrow();
+        let batch = state.batches.get(&batch);
+        batch
+            .and_then(|batch| batch.witnesses.get(&index).cloned())
+            .unwrap_or_default()
+    }
+
+    fn ended_jobs(&self, batch: BatchId, outcomes: Option<&[String]>) -> Vec<Range<u32>> {
+        let state = self.0.borrow();
+        let mut ranges: Vec<Range<u32>> = Vec::new();
+        let results = state.batches.get(&batch).into_iter();
+        let results = results.flat_map(|batch| batch.results.iter().zip(0u32..));
+        for (report, index) in results {
+            let Some(report) = report else { continue };
+            let name = report.outcome.name();
+            if outcomes.is_some_and(|names| names.iter().all(|wanted| wanted != name)) {
+                continue;
+            }
+            match ranges.last_mut() {
+                Some(last) if last.end == index => last.end += 1,
+                _ => ranges.push(index..index + 1),
+            }
+        }
+        ranges
     }
 
     fn results(
@@ -301,6 +476,11 @@ impl Store for MemoryStore {
         let blob = state.blobs.get_mut(id);
         blob.map(|blob| blob.touched = now).is_some()
     }
+
+    /// Room is made when it is needed.
+    async fn collect(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
 }
 
 #[cfg(test)]
@@ -317,6 +497,8 @@ mod tests {
             spec: BatchSpec::new(template),
             inputs: inputs.iter().map(|i| i.to_vec().into()).collect(),
             submitted_ms: 0,
+            digest: [0; 32],
+            engine: String::new(),
         }))
     }
 
@@ -327,7 +509,7 @@ mod tests {
     }
 
     fn append(store: &MemoryStore, record: Record) {
-        assert!(matches!(store.append(vec![record]), Ok(Commit::Done)));
+        assert!(matches!(store.append(vec![record]), Ok(Commit::Done(_))));
     }
 
     #[test]
@@ -335,9 +517,18 @@ mod tests {
         let store = MemoryStore::new(1 << 20);
         let batch = BatchId(1);
         append(&store, new_batch(1, &[b"a", b"b", b"c"]));
-        append(&store, Record::Result(JobId(batch, 2), ok(b"C")));
-        append(&store, Record::Result(JobId(batch, 0), ok(b"A")));
-        append(&store, Record::Result(JobId(batch, 0), ok(b"other")));
+        append(
+            &store,
+            Record::Result(JobId(batch, 2), ok(b"C"), String::new()),
+        );
+        append(
+            &store,
+            Record::Result(JobId(batch, 0), ok(b"A"), String::new()),
+        );
+        append(
+            &store,
+            Record::Result(JobId(batch, 0), ok(b"other"), String::new()),
+        );
         let indices = |order, cursor| {
             let page = store.results(batch, order, cursor, 1 << 20).unwrap();
             let indices: Vec<u32> = page.results.iter().map(|(index, _)| *index).collect();
@@ -348,7 +539,10 @@ mod tests {
         assert_eq!(store.batch(batch).unwrap().done, 2);
         let page = store.results(batch, Order::Input, 0, 1).unwrap();
         assert_eq!(page.results[0].1, *ok(b"A"));
-        append(&store, Record::Result(JobId(batch, 1), ok(b"B")));
+        append(
+            &store,
+            Record::Result(JobId(batch, 1), ok(b"B"), String::new()),
+        );
         assert!(store.results(batch, Order::Input, 1, 1 << 20).unwrap().last);
         assert!(store.results(BatchId(9), Order::Input, 0, 1).is_none());
     }
@@ -378,7 +572,10 @@ mod tests {
         let refused = store.append(vec![new_batch(2, &[&big])]);
         assert!(matches!(refused, Err(StoreError::Full { .. })));
         // Results find room in a full store.
-        append(&store, Record::Result(JobId(BatchId(1), 0), ok(&[7; 5000])));
+        append(
+            &store,
+            Record::Result(JobId(BatchId(1), 0), ok(&[7; 5000]), String::new()),
+        );
         append(&store, Record::Removed(BatchId(1)));
         let used = store.0.borrow().used;
         assert!(used < 8000, "{used}");

@@ -1,0 +1,110 @@
+//! What is appended to a store, and what it gives back to a coordinator that starts.
+
+use std::ops::Range;
+
+use optwasm_protocol::message::{AttemptEnd, BatchSpec, WorkerInfo};
+use optwasm_protocol::{BatchId, JobId, Limits, Payload, Report, WorkerId};
+
+/// A batch as it was submitted.
+#[derive(Clone, Debug)]
+pub struct NewBatch {
+    /// Its number.
+    pub batch: BatchId,
+    /// What was submitted.
+    pub spec: BatchSpec,
+    /// The input of each job.
+    pub inputs: Vec<Payload>,
+    /// Tells whether a second submission with the same key is the same.
+    pub digest: [u8; 32],
+    /// Engine whose results may answer these jobs.
+    pub engine: String,
+    /// When, in milliseconds since 1970.
+    pub submitted_ms: u64,
+}
+
+/// One attempt in the hands of a worker.
+pub type Held = (JobId, u32);
+
+/// A result that waits for other workers to come to the same.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Witness {
+    /// Whose it is.
+    pub worker: WorkerId,
+    /// What was reported; names worker and attempt.
+    pub report: Report,
+}
+
+/// One change.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// A batch was submitted. Comes alone.
+    Submitted(Box<NewBatch>),
+    /// A job ended; the engine is that of the worker that ran it, empty where none did. The first
+    /// result of a job counts; a later one changes nothing. Its witnesses are of no more use.
+    Result(JobId, Box<Report>, String),
+    /// A worker came to this result, and others are asked to confirm it.
+    Witness(JobId, Box<Witness>),
+    /// An attempt ended without deciding its job.
+    Attempt(JobId, AttemptEnd),
+    /// A late or outvoted result was the same as the accepted one, or not.
+    Compared(BatchId, bool),
+    /// A batch was cancelled.
+    Cancelled(BatchId),
+    /// The last job of a batch ended, at so many milliseconds since 1970.
+    Ended(BatchId, u64),
+    /// Jobs of a batch that had ended run again, under these limits where they are given. Their
+    /// results so far are dropped, a cancelled batch is no longer cancelled, and a batch that had
+    /// ended has not.
+    Reopened(BatchId, Vec<Range<u32>>, Option<Limits>),
+    /// A batch and its results are of no more use.
+    Removed(BatchId),
+    /// A worker joined, or joined again.
+    Worker(WorkerId, Box<WorkerInfo>),
+    /// All that a worker holds now. Later such records replace earlier ones.
+    Holds(WorkerId, Vec<Held>),
+    /// A worker is gone for good.
+    WorkerGone(WorkerId),
+}
+
+/// What a coordinator that starts has to know.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// The next batch's number.
+    pub next_batch: u64,
+    /// The next worker's number.
+    pub next_worker: u64,
+    /// Batches that have not ended, ascending.
+    pub batches: Vec<RestoredBatch>,
+    /// Workers that were connected or within their lease.
+    pub workers: Vec<RestoredWorker>,
+    /// What was found damaged and left out, for people.
+    pub damaged: Vec<String>,
+}
+
+/// A batch that has not ended.
+#[derive(Clone, Debug)]
+pub struct RestoredBatch {
+    /// Its number.
+    pub batch: BatchId,
+    /// What was submitted.
+    pub spec: BatchSpec,
+    /// Number of jobs.
+    pub jobs: u32,
+    /// Jobs that have ended, as ascending disjoint ranges.
+    pub finished: Vec<Range<u32>>,
+    /// Jobs that wait for an identical one.
+    pub parked: Vec<Range<u32>>,
+    /// Attempts that did not decide their job, of jobs that have not ended, in order.
+    pub attempts: Vec<(u32, AttemptEnd)>,
+}
+
+/// A worker that was connected or within its lease.
+#[derive(Clone, Debug)]
+pub struct RestoredWorker {
+    /// Its number.
+    pub worker: WorkerId,
+    /// What it said when it joined.
+    pub info: WorkerInfo,
+    /// What it held when that was last written; jobs that have ended since are not left out.
+    pub holds: Vec<Held>,
+}
