@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use optwasm_toolchain::{GuestBuild, GuestToolchain, sources};
 
-/// The plugins' names, which are those of their folders and binaries.
-const PLUGINS: [&str; 3] = ["linear", "conic", "least-squares"];
+/// The names of the plugins and of the probe, which are those of their folders and binaries.
+const PLUGINS: [&str; 4] = ["linear", "conic", "least-squares", "probe"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let here = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);

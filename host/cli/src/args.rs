@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use optwasm_client::{BatchId, Profile, Role};
+use optwasm_client::{BatchId, Change, JobId, Profile, Role, WorkerId};
 
-use crate::units::{parse_bytes, parse_count, parse_duration, parse_pair};
+use crate::units::{
+    parse_bytes, parse_change_of_bytes, parse_change_of_count, parse_change_of_duration,
+    parse_count, parse_duration, parse_pair, parse_ranges,
+};
 
 /// Run optimization jobs as WebAssembly modules, here or on other machines.
 #[derive(Debug, Parser)]
@@ -20,7 +23,7 @@ use crate::units::{parse_bytes, parse_count, parse_duration, parse_pair};
 #[command(
     after_help = "Exit codes: 0 all succeeded, 1 some job failed, 2 usage, 3 no such thing, \
     4 coordinator unreachable or lost, 5 not authorized, 6 timed out, 7 cancelled, \
-    9 incompatible version, 10 storage refused, 70 bug, 130 and 143 signals. A single run: \
+    8 verification failed, 9 incompatible version, 10 storage refused, 70 bug, 130 and 143 signals. A single run: \
     20 guest error, 21 trap or panic, 22 out of fuel, 23 memory, 24 deadline, \
     25 output too large, 26 module rejected."
 )]
@@ -38,7 +41,7 @@ pub struct Cli {
 }
 
 /// How to reach a coordinator.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ConnectArgs {
     /// Coordinator to use [default: the one that runs on this machine]
     #[arg(long, global = true, env = "OPTWASM_CONNECT", value_name = "HOST:PORT")]
@@ -46,6 +49,9 @@ pub struct ConnectArgs {
     /// File with the token; $OPTWASM_TOKEN holds the token itself
     #[arg(long, global = true, env = "OPTWASM_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub token_file: Option<PathBuf>,
+    /// How long to try to connect again when the connection to the coordinator is lost
+    #[arg(long, global = true, env = "OPTWASM_PATIENCE", value_name = "DURATION", default_value = "2m", value_parser = parse_duration)]
+    pub patience: Duration,
 }
 
 #[derive(Debug, Subcommand)]
@@ -66,6 +72,12 @@ pub enum Command {
     Results(ResultsArgs),
     /// End all unfinished jobs of a batch
     Cancel(BatchArgs),
+    /// Run jobs of a batch again that have ended: those that failed, unless others are named
+    Retry(RetryArgs),
+    /// Say why a job is not running, or what happened to it, attempt by attempt
+    Explain(ExplainArgs),
+    /// Run a job again here, and compare outcome, bytes and fuel with its result
+    Replay(ReplayArgs),
     /// Forget batches that are done, and their results
     Rm(RemoveArgs),
     /// List connected workers
@@ -74,12 +86,14 @@ pub enum Command {
     Plugins(ListArgs),
     /// Issue, inspect and revoke tokens
     Token(TokenArgs),
-    /// Start a coordinator
+    /// Start a coordinator, or look after one
     Coordinator(CoordinatorArgs),
     /// Work for a coordinator
     Worker(WorkerArgs),
+    /// Have workers finish what they run, and leave
+    Drain(DrainArgs),
     /// Stop the coordinator
-    Shutdown,
+    Shutdown(ShutdownArgs),
     /// Write a new guest crate
     New(NewArgs),
     /// Check a module: what it imports, whether it is accepted, what an empty run costs
@@ -145,6 +159,30 @@ pub struct QueueArgs {
     /// How often a job is tried again where another run may end otherwise
     #[arg(long, default_value_t = 2)]
     pub retries: u32,
+    /// Outcomes after which a job is tried again [default: deadline, host-out-of-memory,
+    /// host-panic, stack-overflow]
+    #[arg(long, value_name = "OUTCOME", value_delimiter = ',')]
+    pub retry_on: Vec<String>,
+    /// Key of this submission: sent twice with the same key, it is one batch
+    #[arg(long, value_name = "KEY")]
+    pub id: Option<String>,
+    /// Whether results of identical jobs answer these
+    #[arg(long, default_value = "on")]
+    pub memo: MemoArg,
+    /// Run each job on so many different workers, which must come to the same bytes
+    #[arg(long, value_name = "WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=5))]
+    pub verify: u32,
+}
+
+/// Whether results of identical jobs answer a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MemoArg {
+    /// Yes
+    On,
+    /// No, and its result answers no other
+    Off,
+    /// No, but its result answers later ones
+    Refresh,
 }
 
 /// Where inputs come from.
@@ -246,6 +284,9 @@ pub struct SubmitArgs {
     pub job: JobArgs,
     #[command(flatten)]
     pub queue: QueueArgs,
+    /// Fail where too many jobs are queued, instead of waiting
+    #[arg(long)]
+    pub no_wait: bool,
     /// How the number of the batch is printed
     #[arg(long, default_value = "table")]
     pub output: Format,
@@ -262,6 +303,73 @@ pub struct ListArgs {
 pub struct BatchArgs {
     /// Number of the batch
     pub batch: BatchId,
+}
+
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    /// Number of the batch
+    pub batch: BatchId,
+    /// Those that failed; so it is without this, too
+    #[arg(long, conflicts_with_all = ["all", "outcome", "jobs"])]
+    pub failed: bool,
+    /// All that have ended
+    #[arg(long, conflicts_with_all = ["outcome", "jobs"])]
+    pub all: bool,
+    /// Those that ended so; may be repeated
+    #[arg(
+        long,
+        value_name = "OUTCOME",
+        value_delimiter = ',',
+        conflicts_with = "jobs"
+    )]
+    pub outcome: Vec<String>,
+    /// These, such as 3,9-12
+    #[arg(long, value_name = "INDICES", value_parser = parse_ranges)]
+    pub jobs: Option<Ranges>,
+    /// Fuel for each from now on, such as x4 or 5G
+    #[arg(long, value_parser = parse_change_of_count)]
+    pub fuel: Option<Change>,
+    /// Memory for each from now on, such as x2 or 2GiB
+    #[arg(long, value_parser = parse_change_of_bytes)]
+    pub memory: Option<Change>,
+    /// Wall-clock time for each from now on, such as x2 or 90s
+    #[arg(long, value_parser = parse_change_of_duration)]
+    pub deadline: Option<Change>,
+}
+
+/// Ranges of indices.
+pub type Ranges = Vec<std::ops::Range<u32>>;
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The job: its batch and its index, as in 7.0
+    pub job: JobId,
+    /// How the answer is printed
+    #[arg(long, default_value = "table")]
+    pub output: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The job: its batch and its index, as in 7.0
+    pub job: JobId,
+    /// How the answer is printed
+    #[arg(long, default_value = "table")]
+    pub output: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// Numbers of the workers, as `optwasm workers` lists them
+    #[arg(required = true)]
+    pub workers: Vec<WorkerId>,
+}
+
+#[derive(Debug, Args)]
+pub struct ShutdownArgs {
+    /// Have its workers leave, too
+    #[arg(long)]
+    pub with_workers: bool,
 }
 
 #[derive(Debug, Args)]
@@ -324,13 +432,48 @@ pub enum TokenAction {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct CoordinatorArgs {
+    #[command(subcommand)]
+    pub action: Option<CoordinatorAction>,
+    #[command(flatten)]
+    pub start: StartArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct StartArgs {
     /// Where to listen; port 0 takes a free one
     #[arg(long, default_value = "0.0.0.0:4710", env = "OPTWASM_LISTEN")]
     pub listen: SocketAddr,
     /// Most that batches, results and blobs may occupy; beyond it new work is refused
-    #[arg(long, default_value = "4GiB", value_parser = parse_bytes)]
+    #[arg(long, default_value = "1TiB", value_parser = parse_bytes)]
     pub max_store: u64,
+    /// Disk space kept free, so that results find room when the disk is full
+    #[arg(long, default_value = "64MiB", value_parser = parse_bytes)]
+    pub reserve: u64,
+    /// Where blobs are kept: a URL such as s3://bucket/folder [default: the directory]
+    #[arg(long, value_name = "URL")]
+    pub blobs: Option<String>,
+    /// Keep everything in memory: what is acknowledged ends with the process
+    #[arg(long, conflicts_with_all = ["reserve", "blobs"])]
+    pub in_memory: bool,
+    /// How long a worker that lost its connection keeps what it runs
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    pub lease: Duration,
+    /// Jobs that may wait; a submission beyond that waits, too
+    #[arg(long, value_parser = parse_count)]
+    pub max_queued: Option<u64>,
+    /// Forget batches so long after they ended [default: when they are removed]
+    #[arg(long, value_parser = parse_duration)]
+    pub keep: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CoordinatorAction {
+    /// Show how the coordinator is
+    Status(ListArgs),
+    /// Take no new jobs, hand out none, and stop when none is running
+    Drain,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,10 @@
 pub mod batches;
 pub mod cluster;
 pub mod coordinator;
+pub mod explain;
+pub mod maintenance;
 pub mod modules;
+pub mod replay;
 pub mod run;
 pub mod shell;
 pub mod solve;

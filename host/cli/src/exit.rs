@@ -8,6 +8,7 @@ use optwasm_client::{ClientError, ErrorCode, Outcome};
 use optwasm_coordinator::dir::DirError;
 use optwasm_protocol::endpoint::EndpointError;
 use optwasm_protocol::handshake::{HandshakeError, RefusalCode};
+use optwasm_store::StoreError;
 use optwasm_worker::WorkerError;
 
 /// Exit codes; `optwasm --help` lists them.
@@ -21,6 +22,7 @@ pub enum Exit {
     Unauthorized = 5,
     TimedOut = 6,
     Cancelled = 7,
+    Unverified = 8,
     Incompatible = 9,
     Storage = 10,
     GuestError = 20,
@@ -54,6 +56,8 @@ impl Exit {
             Outcome::OutputTooLarge => Exit::OutputTooLarge,
             Outcome::Rejected(_) => Exit::Rejected,
             Outcome::Cancelled => Exit::Cancelled,
+            Outcome::Disputed(_) => Exit::Unverified,
+            Outcome::Damaged(_) => Exit::Storage,
             Outcome::WorkerLost(_) | Outcome::HostPanic(_) => Exit::JobsFailed,
         }
     }
@@ -116,7 +120,7 @@ impl From<ClientError> for Failure {
                     ErrorCode::Unauthorized => Exit::Unauthorized,
                     ErrorCode::Invalid => Exit::Usage,
                     ErrorCode::Storage => Exit::Storage,
-                    ErrorCode::Shutdown => Exit::Unreachable,
+                    ErrorCode::Shutdown | ErrorCode::Busy => Exit::Unreachable,
                 };
                 let failure = Self::new(exit, error);
                 match exit {
@@ -179,6 +183,18 @@ impl From<WorkerError> for Failure {
         match error {
             WorkerError::Refused(error) => error.into(),
             WorkerError::Endpoint(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Newer { .. } => Self::new(Exit::Incompatible, error)
+                .next("Use the version of optwasm that wrote it, or a newer one"),
+            StoreError::Damaged(_) => Self::new(Exit::Storage, error)
+                .next("See what is damaged with: optwasm coordinator check"),
+            _ => Self::new(Exit::Storage, error),
         }
     }
 }

@@ -4,10 +4,10 @@ use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use optwasm_client::{BatchSpec, Client, Limits, Seed, Template};
+use optwasm_client::{BatchSpec, Client, Limits, Memo, Outcome, Seed, Template};
 use optwasm_protocol::BLOB_MAX;
 
-use crate::args::{InputArgs, JobArgs, QueueArgs};
+use crate::args::{InputArgs, JobArgs, MemoArg, QueueArgs};
 use crate::exit::{Exit, Failure};
 use crate::values;
 
@@ -175,6 +175,11 @@ pub async fn batch_spec(
     job: &JobArgs,
     queue: &QueueArgs,
 ) -> Result<BatchSpec, Failure> {
+    let unknown = |name: &&String| !Outcome::NAMES.contains(&name.as_str());
+    if let Some(name) = queue.retry_on.iter().find(unknown) {
+        return Err(Failure::usage(format!("no outcome is called `{name}`"))
+            .next(format!("Outcomes are: {}", Outcome::NAMES.join(", "))));
+    }
     let mut template = Template::new(client.put_blob(module).await?);
     let defaults = Limits::default();
     let millis = |d: std::time::Duration| d.as_millis().min(u128::from(u64::MAX)) as u64;
@@ -199,5 +204,13 @@ pub async fn batch_spec(
     spec.weight = queue.weight;
     spec.require = queue.require.iter().cloned().collect();
     spec.retries = queue.retries;
+    spec.retry_on.clone_from(&queue.retry_on);
+    spec.id.clone_from(&queue.id);
+    spec.verify = queue.verify;
+    spec.memo = match queue.memo {
+        MemoArg::On => Memo::On,
+        MemoArg::Off => Memo::Off,
+        MemoArg::Refresh => Memo::Refresh,
+    };
     Ok(spec)
 }

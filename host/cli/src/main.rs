@@ -2,7 +2,7 @@
 //!
 //! [`args`] says what can be typed, [`commands`] does it, one module a command; [`exit`] turns
 //! whatever goes wrong into one line, what to type next, and an exit code. [`settings`] finds out
-//! where things are and whom to talk to; [`inputs`], [`output`] and [`progress`] are what comes in,
+//! where things are and whom to talk to; [`probe`] what this machine computes like; [`inputs`], [`output`] and [`progress`] are what comes in,
 //! what goes out, and what is shown meanwhile.
 
 mod args;
@@ -10,6 +10,7 @@ mod commands;
 mod exit;
 mod inputs;
 mod output;
+mod probe;
 mod progress;
 mod run_batch;
 mod settings;
@@ -102,7 +103,11 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Rm(args) => commands::batches::remove(&settings, args).await,
         Command::Workers(args) => commands::cluster::workers(&settings, args).await,
         Command::Token(args) => commands::cluster::token(&settings, args).await,
-        Command::Shutdown => commands::cluster::shutdown(&settings).await,
+        Command::Retry(args) => commands::batches::retry(&settings, args).await,
+        Command::Explain(args) => commands::explain::run(&settings, args).await,
+        Command::Replay(args) => commands::replay::run(&settings, args).await,
+        Command::Drain(args) => commands::cluster::drain(&settings, args).await,
+        Command::Shutdown(args) => commands::cluster::shutdown(&settings, args).await,
         Command::Coordinator(args) => commands::coordinator::run(&settings, args).await,
         Command::Worker(args) => commands::worker::run(&settings, args).await,
         Command::Plugins(args) => commands::modules::plugins(args),

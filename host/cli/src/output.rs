@@ -198,6 +198,12 @@ impl ResultPrinter {
             "worker": report.worker,
             "attempt": report.attempt,
         });
+        if report.memo {
+            row["memo"] = true.into();
+        }
+        if !report.witnesses.is_empty() {
+            row["witnesses"] = report.witnesses.clone().into();
+        }
         if let Some(bytes) = output {
             row["output"] = values::json_of_output(bytes, self.is_cbor);
         }

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use etcetera::BaseStrategy;
 use optwasm_client::{Client, LocalConfig, Token};
@@ -33,6 +34,8 @@ pub struct Settings {
     pub dir: PathBuf,
     /// Where compiled modules are kept.
     pub cache_dir: PathBuf,
+    /// How long to try to connect again.
+    pub patience: Duration,
     connect: Option<String>,
     token_file: Option<PathBuf>,
     /// The token file that the configuration names, which an environment variable overrides.
@@ -61,6 +64,7 @@ impl Settings {
             cache_dir: std::env::var_os("OPTWASM_CACHE_DIR")
                 .map_or_else(|| base.cache_dir().join("optwasm"), PathBuf::from)
                 .join("modules"),
+            patience: connect.patience,
             // Set to nothing means not set.
             connect: connect
                 .connect
@@ -138,7 +142,14 @@ impl Settings {
     /// A client of the coordinator that is configured.
     pub async fn client(&self) -> Result<Client, Failure> {
         let remote = self.required_remote()?;
-        Ok(Client::connect(remote.address, &remote.token).await?)
+        self.connect_to(&remote).await
+    }
+
+    /// A client of that coordinator.
+    pub async fn connect_to(&self, remote: &Remote) -> Result<Client, Failure> {
+        let mut client = Client::connect(remote.address, &remote.token).await?;
+        client.patience(self.patience);
+        Ok(client)
     }
 
     /// A client that runs jobs here.
@@ -161,11 +172,12 @@ pub fn sandbox_config(slots: u32, cache_dir: Option<PathBuf>) -> SandboxConfig {
         },
         Err(_) => Compiler::InProcess,
     };
-    let plugins = optwasm_bundle::plugins().iter();
+    let plugins = optwasm_bundle::plugins().iter().map(|plugin| plugin.wasm);
+    let bundled = plugins.chain([optwasm_bundle::PROBE]);
     SandboxConfig {
         cache_dir,
         compiler,
-        trusted: plugins.map(|plugin| ContentId::of(plugin.wasm)).collect(),
+        trusted: bundled.map(ContentId::of).collect(),
         ..SandboxConfig::new(slots)
     }
 }

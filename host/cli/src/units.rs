@@ -1,6 +1,9 @@
 //! Numbers as people write them.
 
+use std::ops::Range;
 use std::time::Duration;
+
+use optwasm_client::Change;
 
 /// Bytes: `1024`, `64KiB`, `1.5GiB`, `10MB`.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
@@ -50,6 +53,44 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "expected a duration such as 10s or 1h".to_owned())
 }
 
+fn parse_change(text: &str, value: impl Fn(&str) -> Result<u64, String>) -> Result<Change, String> {
+    let Some(factor) = text.strip_prefix('x') else {
+        return value(text).map(Change::To);
+    };
+    match factor.parse::<f64>() {
+        Ok(factor) if factor > 0.0 && factor <= 1e9 => Ok(Change::Times(factor)),
+        _ => Err("expected a factor such as x4".to_owned()),
+    }
+}
+
+/// A count, or a factor: `5G`, `x4`.
+pub fn parse_change_of_count(text: &str) -> Result<Change, String> {
+    parse_change(text, parse_count)
+}
+
+/// Bytes, or a factor: `2GiB`, `x2`.
+pub fn parse_change_of_bytes(text: &str) -> Result<Change, String> {
+    parse_change(text, parse_bytes)
+}
+
+/// A duration, or a factor: `90s`, `x2`.
+pub fn parse_change_of_duration(text: &str) -> Result<Change, String> {
+    parse_change(text, |text| {
+        parse_duration(text).map(|duration| duration.as_millis() as u64)
+    })
+}
+
+/// Indices: `3,9-12`.
+pub fn parse_ranges(text: &str) -> Result<Vec<Range<u32>>, String> {
+    let one = |part: &str| -> Option<Range<u32>> {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.trim().parse().ok()?, last.trim().parse::<u32>().ok()?);
+        (first <= last).then_some(first..last.checked_add(1)?)
+    };
+    let ranges: Option<Vec<_>> = text.split(',').map(one).collect();
+    ranges.ok_or_else(|| "expected indices such as 3,9-12".to_owned())
+}
+
 /// `KEY=VALUE`.
 pub fn parse_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -85,6 +126,20 @@ pub fn show_micros(micros: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn changes_and_ranges() {
+        assert_eq!(parse_change_of_count("x4"), Ok(Change::Times(4.0)));
+        assert_eq!(parse_change_of_bytes("2GiB"), Ok(Change::To(2 << 30)));
+        assert_eq!(parse_change_of_duration("90s"), Ok(Change::To(90_000)));
+        assert_eq!(parse_ranges("3,9-12"), Ok(vec![3..4, 9..13]));
+        for bad in ["x0", "x-1", "xnan", "4x"] {
+            assert!(parse_change_of_count(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "4-3", "a", "1,,2"] {
+            assert!(parse_ranges(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn sizes_and_counts() {

@@ -1,11 +1,17 @@
 //! A submitted batch.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use optwasm_protocol::message::{BatchStatus, Order, Request, Response};
-use optwasm_protocol::{BatchId, Report, Stream};
+use optwasm_protocol::frame::FrameError;
+use optwasm_protocol::message::{BatchStatus, LimitsChange, Order, Request, Response, Which};
+use optwasm_protocol::{BatchId, Link, Report, Stream};
 
-use crate::{Client, ClientError, response};
+use crate::{Client, ClientError};
+
+/// How long to wait before a stream that broke is opened again, so that one that breaks for ever
+/// costs little.
+const REOPEN_PAUSE: Duration = Duration::from_millis(50);
 
 /// A batch on a coordinator.
 #[derive(Clone, Copy)]
@@ -37,10 +43,13 @@ impl<'a> Batch<'a> {
     /// # Errors
     ///
     /// [`ClientError`].
-    pub async fn watch(&self) -> Result<Watch, ClientError> {
-        let mut stream = self.client.link.open().await?;
-        stream.writer.send(&Request::Watch(self.id)).await?;
-        Ok(Watch { stream })
+    pub async fn watch(&self) -> Result<Watch<'a>, ClientError> {
+        let mut watch = Watch {
+            batch: *self,
+            stream: None,
+        };
+        watch.open().await?;
+        Ok(watch)
     }
 
     /// Waits until every job has ended.
@@ -64,7 +73,7 @@ impl<'a> Batch<'a> {
     /// # Errors
     ///
     /// [`ClientError`].
-    pub async fn results(&self, order: Order) -> Result<Results, ClientError> {
+    pub async fn results(&self, order: Order) -> Result<Results<'a>, ClientError> {
         self.read(order, true).await
     }
 
@@ -74,24 +83,50 @@ impl<'a> Batch<'a> {
     /// # Errors
     ///
     /// [`ClientError`].
-    pub async fn results_so_far(&self, order: Order) -> Result<Results, ClientError> {
+    pub async fn results_so_far(&self, order: Order) -> Result<Results<'a>, ClientError> {
         self.read(order, false).await
     }
 
-    async fn read(&self, order: Order, follow: bool) -> Result<Results, ClientError> {
-        let request = Request::Results {
-            batch: self.id,
+    async fn read(&self, order: Order, follow: bool) -> Result<Results<'a>, ClientError> {
+        let mut results = Results {
+            batch: *self,
             order,
-            cursor: 0,
             follow,
-        };
-        let mut stream = self.client.link.open().await?;
-        stream.writer.send(&request).await?;
-        Ok(Results {
-            stream,
+            cursor: 0,
+            stream: None,
             ready: VecDeque::new(),
             last: false,
-        })
+        };
+        results.open().await?;
+        Ok(results)
+    }
+
+    /// Opens a stream for a request whose responses are read later.
+    async fn open(&self, request: &Request) -> Result<Stream, ClientError> {
+        let ask = async |link: Link| {
+            let mut stream = link.open().await?;
+            stream.writer.send(request).await?;
+            Ok(stream)
+        };
+        self.client.connection.patiently(ask).await
+    }
+
+    /// Runs jobs again that have ended, in their places, under limits that are changed as asked;
+    /// returns how many.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn retry(&self, which: Which, change: LimitsChange) -> Result<u32, ClientError> {
+        let request = Request::Retry {
+            batch: self.id,
+            which,
+            change,
+        };
+        match self.client.request(&request).await?.0 {
+            Response::Reopened(jobs) => Ok(jobs),
+            _ => Err(ClientError::Unexpected),
+        }
     }
 
     /// Ends all its unfinished jobs.
@@ -113,12 +148,18 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Follows a batch.
-pub struct Watch {
-    stream: Stream,
+/// Follows a batch. A connection that is lost is made again.
+pub struct Watch<'a> {
+    batch: Batch<'a>,
+    stream: Option<Stream>,
 }
 
-impl Watch {
+impl Watch<'_> {
+    async fn open(&mut self) -> Result<(), ClientError> {
+        self.stream = Some(self.batch.open(&Request::Watch(self.batch.id)).await?);
+        Ok(())
+    }
+
     /// The next state of the batch: at once, then about every 100 ms while it changes and every
     /// second while it does not, and last when it is done.
     ///
@@ -126,23 +167,45 @@ impl Watch {
     ///
     /// [`ClientError`].
     pub async fn next(&mut self) -> Result<Option<BatchStatus>, ClientError> {
-        match self.stream.reader.next::<Response>().await? {
-            Some(Response::Batch(status)) => Ok(Some(*status)),
-            Some(Response::Error(error)) => Err(error.into()),
-            Some(_) => Err(ClientError::Unexpected),
-            None => Ok(None),
+        loop {
+            let Some(stream) = &mut self.stream else {
+                self.open().await?;
+                continue;
+            };
+            match stream.reader.next::<Response>().await {
+                Ok(Some(Response::Batch(status))) => return Ok(Some(*status)),
+                Ok(Some(Response::Error(error))) => return Err(error.into()),
+                Ok(Some(_)) => return Err(ClientError::Unexpected),
+                Ok(None) => return Ok(None),
+                Err(error) => self.stream = lost(error).await?,
+            }
         }
     }
 }
 
-/// Results of a batch.
-pub struct Results {
-    stream: Stream,
+/// Results of a batch. A connection that is lost is made again, and they go on where they were.
+pub struct Results<'a> {
+    batch: Batch<'a>,
+    order: Order,
+    follow: bool,
+    cursor: u32,
+    stream: Option<Stream>,
     ready: VecDeque<(u32, Report)>,
     last: bool,
 }
 
-impl Results {
+impl Results<'_> {
+    async fn open(&mut self) -> Result<(), ClientError> {
+        let request = Request::Results {
+            batch: self.batch.id,
+            order: self.order,
+            cursor: self.cursor,
+            follow: self.follow,
+        };
+        self.stream = Some(self.batch.open(&request).await?);
+        Ok(())
+    }
+
     /// The next result: its place among the inputs, and how it ended. `None` after the last.
     ///
     /// # Errors
@@ -156,13 +219,31 @@ impl Results {
             if self.last {
                 return Ok(None);
             }
-            match response(&mut self.stream).await? {
-                Response::Results(page) => {
+            let Some(stream) = &mut self.stream else {
+                self.open().await?;
+                continue;
+            };
+            match stream.reader.expect::<Response>().await {
+                Ok(Response::Results(page)) => {
                     self.last = page.last || page.results.is_empty();
+                    self.cursor = page.cursor;
                     self.ready = page.results.into();
                 }
-                _ => return Err(ClientError::Unexpected),
+                Ok(Response::Error(error)) => return Err(error.into()),
+                Ok(_) => return Err(ClientError::Unexpected),
+                Err(error) => self.stream = lost(error).await?,
             }
         }
+    }
+}
+
+/// A stream that broke is opened again; one on which nonsense came is not.
+async fn lost(error: FrameError) -> Result<Option<Stream>, ClientError> {
+    match error {
+        FrameError::Io(_) | FrameError::Ended => {
+            tokio::time::sleep(REOPEN_PAUSE).await;
+            Ok(None)
+        }
+        error => Err(error.into()),
     }
 }

@@ -22,17 +22,22 @@
 //! ```
 
 mod batch;
+mod connection;
 #[cfg(feature = "local")]
 mod local;
 mod map;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
-use optwasm_protocol::endpoint::{self, EndpointError};
+use connection::Connection;
+use optwasm_protocol::endpoint::EndpointError;
 use optwasm_protocol::frame::{FrameError, SOFT_FRAME};
-use optwasm_protocol::handshake::{self, HandshakeError, Intent};
-use optwasm_protocol::link::{CloseCode, LinkError};
+use optwasm_protocol::handshake::HandshakeError;
+#[cfg(feature = "local")]
+use optwasm_protocol::handshake::{self, Intent};
+use optwasm_protocol::link::LinkError;
 use optwasm_protocol::message::{Request, RequestError, Response, SubmitPart};
 use optwasm_protocol::transfer::{self, TransferError};
 use optwasm_protocol::{BLOB_MAX, INLINE_MAX, Link, Stream};
@@ -42,11 +47,12 @@ pub use batch::{Batch, Results, Watch};
 pub use local::LocalConfig;
 pub use map::JobFailed;
 pub use optwasm_protocol::message::{
-    BatchSpec, BatchStatus, ErrorCode, Order, WorkerInfo, WorkerStatus,
+    AttemptEnd, BatchSpec, BatchStatus, Change, CoordinatorStatus, Ending, ErrorCode, Explanation,
+    Instance, LimitsChange, Memo, Order, Phase, Which, WorkerInfo, WorkerStatus,
 };
 pub use optwasm_protocol::{
-    BatchId, ContentId, Incumbent, Limits, LogRecord, Outcome, Payload, Profile, Report, Role,
-    Seed, Template, Token,
+    BatchId, ContentId, Incumbent, JobId, Limits, LogRecord, Outcome, Payload, Profile, Report,
+    Role, Seed, Template, Token, WorkerId,
 };
 
 /// Name and version of this software, as the coordinator sees it.
@@ -114,9 +120,11 @@ impl From<LinkError> for ClientError {
 
 /// A connection to a coordinator, or to this process's own. Dropping it leaves batches running on
 /// a coordinator, and ends those in this process.
+///
+/// A connection that is lost is made again, and what was going on goes on: see
+/// [`patience`](Self::patience).
 pub struct Client {
-    link: Link,
-    _endpoint: Option<quinn::Endpoint>,
+    connection: Connection,
     #[cfg(feature = "local")]
     _local: Option<local::Local>,
 }
@@ -128,12 +136,8 @@ impl Client {
     ///
     /// [`ClientError::Connect`] and [`ClientError::Handshake`].
     pub async fn connect(address: SocketAddr, token: &Token) -> Result<Self, ClientError> {
-        let (endpoint, connection) = endpoint::connect(address, token.fingerprint).await?;
-        let link = Link::Quic(connection);
-        handshake::introduce(&link, Some(token), SOFTWARE, Intent::Client).await?;
         Ok(Self {
-            link,
-            _endpoint: Some(endpoint),
+            connection: Connection::remote(address, token).await?,
             #[cfg(feature = "local")]
             _local: None,
         })
@@ -149,25 +153,32 @@ impl Client {
         let (link, local) = local::start(config)?;
         handshake::introduce(&link, None, SOFTWARE, Intent::Client).await?;
         Ok(Self {
-            link,
-            _endpoint: None,
+            connection: Connection::in_process(link),
             _local: Some(local),
         })
     }
 
-    /// Closes the connection in good order.
-    pub async fn close(self) {
-        self.link.close(CloseCode::Done, "done");
-        if let Some(endpoint) = &self._endpoint {
-            endpoint.wait_idle().await;
-        }
+    /// How long to try to connect again when the connection is lost, before a call fails with
+    /// [`ClientError::Lost`]. Two minutes at first: a coordinator that is started again, or a
+    /// network that comes back, is found within that.
+    pub fn patience(&mut self, patience: Duration) {
+        self.connection.patience = patience;
     }
 
+    /// Closes the connection in good order.
+    pub async fn close(self) {
+        self.connection.close().await;
+    }
+
+    /// Sends a request and reads the first response; again where the connection is lost between.
     async fn request(&self, request: &Request) -> Result<(Response, Stream), ClientError> {
-        let mut stream = self.link.open().await?;
-        stream.writer.send(request).await?;
-        let response = response(&mut stream).await?;
-        Ok((response, stream))
+        let ask = async |link: Link| {
+            let mut stream = link.open().await?;
+            stream.writer.send(request).await?;
+            let response = response(&mut stream).await?;
+            Ok((response, stream))
+        };
+        self.connection.patiently(ask).await
     }
 
     async fn done(&self, request: &Request) -> Result<(), ClientError> {
@@ -196,7 +207,8 @@ impl Client {
     /// [`ClientError`]; `Request` with [`ErrorCode::Storage`] where there is no room.
     pub async fn put_blob(&self, bytes: Bytes) -> Result<ContentId, ClientError> {
         let id = ContentId::of(&bytes);
-        transfer::upload(&self.link, id, &bytes).await?;
+        let upload = async |link: Link| Ok(transfer::upload(&link, id, &bytes).await?);
+        self.connection.patiently(upload).await?;
         Ok(id)
     }
 
@@ -206,7 +218,8 @@ impl Client {
     ///
     /// [`ClientError`]; `Request` with [`ErrorCode::NotFound`] where there is none.
     pub async fn get_blob(&self, id: ContentId) -> Result<Bytes, ClientError> {
-        Ok(transfer::fetch(&self.link, id).await?)
+        let fetch = async |link: Link| Ok(transfer::fetch(&link, id).await?);
+        self.connection.patiently(fetch).await
     }
 
     /// The bytes of a payload, wherever they are.
@@ -222,7 +235,10 @@ impl Client {
     }
 
     /// Submits one job for each input; module and blobs must have been put before. Large inputs
-    /// are put as blobs. When this returns, the coordinator has acknowledged the batch.
+    /// are put as blobs. When this returns, the coordinator has acknowledged the batch, once,
+    /// however often the connection was lost on the way.
+    ///
+    /// Where too many jobs are queued, it waits until there is room.
     ///
     /// # Errors
     ///
@@ -232,36 +248,52 @@ impl Client {
         I: IntoIterator,
         I::Item: Into<Bytes>,
     {
-        let mut stream = self.link.open().await?;
-        stream.writer.push(&Request::Submit(Box::new(spec)))?;
-        let mut part = Vec::new();
-        let mut bytes = 0;
+        self.submit_as(spec, inputs, true).await
+    }
+
+    /// As [`submit`](Self::submit), but fails with [`ErrorCode::Busy`] where too many jobs are
+    /// queued.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]; nothing runs then.
+    pub async fn try_submit<I>(&self, spec: BatchSpec, inputs: I) -> Result<Batch<'_>, ClientError>
+    where
+        I: IntoIterator,
+        I::Item: Into<Bytes>,
+    {
+        self.submit_as(spec, inputs, false).await
+    }
+
+    async fn submit_as<I>(
+        &self,
+        mut spec: BatchSpec,
+        inputs: I,
+        wait: bool,
+    ) -> Result<Batch<'_>, ClientError>
+    where
+        I: IntoIterator,
+        I::Item: Into<Bytes>,
+    {
+        if spec.id.is_none() {
+            spec.id = self.connection.unique_key()?;
+        }
+        let mut payloads = Vec::new();
         for input in inputs {
             let input: Bytes = input.into();
-            let payload = if input.len() > INLINE_MAX {
+            payloads.push(if input.len() > INLINE_MAX {
                 let len = input.len() as u64;
                 Payload::Blob(len, self.put_blob(input).await?)
             } else {
                 Payload::Inline(input)
-            };
-            bytes += payload_size(&payload);
-            part.push(payload);
-            if bytes >= SOFT_FRAME {
-                let full = std::mem::take(&mut part);
-                if let Err(error) = stream.writer.send(&SubmitPart::Inputs(full)).await {
-                    // The coordinator may have said why before it stopped reading.
-                    response(&mut stream).await?;
-                    return Err(error.into());
-                }
-                bytes = 0;
-            }
+            });
         }
-        stream.writer.push(&SubmitPart::Inputs(part))?;
-        stream.writer.send(&SubmitPart::End).await?;
-        match response(&mut stream).await? {
-            Response::Submitted(id) => Ok(self.batch(id)),
-            _ => Err(ClientError::Unexpected),
-        }
+        let spec = Box::new(spec);
+        let submit = async |link: Link| {
+            let spec = spec.clone();
+            send_submission(&link, Request::Submit { spec, wait }, &payloads).await
+        };
+        Ok(self.batch(self.connection.patiently(submit).await?))
     }
 
     /// A batch by its number; whether it exists shows when it is used.
@@ -314,13 +346,86 @@ impl Client {
         self.done(&Request::RevokeToken(name.to_owned())).await
     }
 
-    /// Stops the coordinator.
+    /// Where a job is, what it runs under, and what happened to it.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn explain(&self, job: JobId) -> Result<Explanation, ClientError> {
+        match self.request(&Request::Explain(job)).await?.0 {
+            Response::Explained(explanation) => Ok(*explanation),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// How the coordinator is.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn status(&self) -> Result<CoordinatorStatus, ClientError> {
+        match self.request(&Request::Status).await?.0 {
+            Response::Status(status) => Ok(*status),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Has a worker finish what it runs, and leave.
     ///
     /// # Errors
     ///
     /// [`ClientError`]; only administrators may.
-    pub async fn shutdown(&self) -> Result<(), ClientError> {
-        self.done(&Request::Shutdown).await
+    pub async fn drain_worker(&self, worker: WorkerId) -> Result<(), ClientError> {
+        self.done(&Request::DrainWorker(worker)).await
+    }
+
+    /// Has the coordinator take no new jobs, hand out none, and stop when none is running.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]; only administrators may.
+    pub async fn drain(&self) -> Result<(), ClientError> {
+        self.done(&Request::Drain).await
+    }
+
+    /// Stops the coordinator, and its workers too where `with_workers`.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]; only administrators may.
+    pub async fn shutdown(&self, with_workers: bool) -> Result<(), ClientError> {
+        self.done(&Request::Shutdown { with_workers }).await
+    }
+}
+
+/// Submits all of `payloads` on a stream of its own.
+async fn send_submission(
+    link: &Link,
+    request: Request,
+    payloads: &[Payload],
+) -> Result<BatchId, ClientError> {
+    let mut stream = link.open().await?;
+    stream.writer.push(&request)?;
+    let mut rest = payloads;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = rest.iter().take_while(|payload| {
+            let before = bytes;
+            bytes += payload_size(payload);
+            before < SOFT_FRAME
+        });
+        let (part, others) = rest.split_at(fits.count());
+        rest = others;
+        if let Err(error) = stream.writer.send(&SubmitPart::Inputs(part.to_vec())).await {
+            // The coordinator may have said why before it stopped reading.
+            response(&mut stream).await?;
+            return Err(error.into());
+        }
+    }
+    stream.writer.send(&SubmitPart::End).await?;
+    match response(&mut stream).await? {
+        Response::Submitted(id) => Ok(id),
+        _ => Err(ClientError::Unexpected),
     }
 }
 

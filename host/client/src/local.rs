@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use optwasm_coordinator::Coordinator;
 use optwasm_coordinator::dir::Revocations;
+use optwasm_coordinator::{Config, Coordinator};
 use optwasm_protocol::link::CloseCode;
-use optwasm_protocol::message::WorkerInfo;
+use optwasm_protocol::message::{Instance, WorkerInfo};
 use optwasm_protocol::token::Authority;
 use optwasm_protocol::{Fingerprint, Link};
 use optwasm_sandbox::{Sandbox, SandboxConfig};
@@ -68,6 +68,8 @@ pub(crate) fn start(config: LocalConfig) -> Result<(Link, Local), ClientError> {
         memory: config.memory,
         labels: BTreeMap::new(),
         engine: String::new(),
+        instance: Instance::default(),
+        probe: String::new(),
     };
     let (ours, theirs) = Link::memory();
     let thread = std::thread::Builder::new()
@@ -89,10 +91,13 @@ async fn serve(link: Link, authority: Authority, info: WorkerInfo, executor: Exe
     let coordinator = Coordinator::new(
         // Nobody but this process fills it.
         MemoryStore::new(u64::MAX),
+        Config::default(),
         authority,
         Fingerprint::from_bytes([0; 32]),
         Revocations::default(),
     );
+    // An empty store in memory holds nothing that could not be read.
+    let Ok(coordinator) = coordinator else { return };
     let (worker_end, coordinator_end) = Link::memory();
     // Everything that a blob cache could drop is in the store beside it.
     let worker = Rc::new(Worker::new(info, executor, BlobCache::new(u64::MAX)));

@@ -9,15 +9,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use optwasm_client::{
-    BatchSpec, Client, ClientError, Limits, LocalConfig, Order, Outcome, Report, Role, Template,
-    Token,
+    BatchSpec, Client, ClientError, ContentId, Limits, LocalConfig, Order, Outcome, Report, Role,
+    Template, Token,
 };
-use optwasm_coordinator::Coordinator;
 use optwasm_coordinator::dir::{Credentials, Revocations};
+use optwasm_coordinator::{Config, Coordinator};
 use optwasm_protocol::endpoint;
 use optwasm_protocol::handshake::{Intent, introduce};
 use optwasm_protocol::link::{Link, LinkError};
-use optwasm_protocol::message::WorkerInfo;
+use optwasm_protocol::message::{Instance, WorkerInfo};
 use optwasm_sandbox::{Sandbox, SandboxConfig};
 use optwasm_store::MemoryStore;
 use optwasm_worker::{BlobCache, Drain, Executor, Target, Worker};
@@ -84,6 +84,13 @@ fn worker(name: &str) -> Rc<Worker> {
         memory: 4 << 30,
         labels: [("kind".to_owned(), "test".to_owned())].into(),
         engine: String::new(),
+        instance: Instance(
+            *ContentId::of(name.as_bytes())
+                .as_bytes()
+                .first_chunk()
+                .unwrap(),
+        ),
+        probe: String::new(),
     };
     let executor = Executor::new(Arc::new(sandbox), 1).unwrap();
     Rc::new(Worker::new(info, executor, BlobCache::new(1 << 30)))
@@ -100,10 +107,12 @@ impl Service {
         let credentials = Credentials::generate().unwrap();
         let coordinator = Coordinator::new(
             MemoryStore::new(limit),
+            Config::default(),
             credentials.authority.clone(),
             credentials.identity.fingerprint(),
             Revocations::default(),
-        );
+        )
+        .unwrap();
         let address = "127.0.0.1:0".parse().unwrap();
         let address = coordinator.listen(address, &credentials.identity).unwrap();
         Self {
@@ -254,7 +263,7 @@ async fn nobody_does_more_than_the_token_allows() {
             Client::connect(service.address, &token).await.unwrap();
             admin.revoke_token(&token.claims.name()).await.unwrap();
             assert!(Client::connect(service.address, &token).await.is_err());
-            admin.shutdown().await.unwrap();
+            admin.shutdown(false).await.unwrap();
             service.coordinator.stopped().await;
         })
         .await;

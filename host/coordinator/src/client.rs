@@ -11,20 +11,30 @@ use optwasm_protocol::message::{
     BatchSpec, ErrorCode, Order, Request, RequestError, Response, SubmitPart,
 };
 use optwasm_protocol::token::{Claims, Role};
-use optwasm_protocol::{BLOB_MAX, BatchId, ContentId, INLINE_MAX, JOBS_MAX, Link, Payload, Stream};
+use optwasm_protocol::{
+    BLOB_MAX, BatchId, ContentId, INLINE_MAX, JOBS_MAX, Link, Outcome, Payload, Stream,
+};
 use optwasm_store::{Store, StoreError};
 use tokio::task::spawn_local;
 
+use crate::hub::{NotDone, SubmitError, Waiter};
 use crate::{Coordinator, now_ms};
 
 /// How often a watcher hears of changes, at most.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// How often a watcher hears when nothing changes.
 const WATCH_IDLE: Duration = Duration::from_secs(1);
+/// How long the last words of a coordinator may take to arrive.
+const FAREWELL: Duration = Duration::from_millis(50);
+/// Inputs of all submissions together that are in memory and not stored yet; a submission beyond it
+/// is read no further until others are stored.
+const SUBMITTING_MAX: u64 = 1 << 30;
 /// Ids in one request.
 const IDS_MAX: usize = 10_000;
 /// What an input occupies beside its bytes, generously: as the store counts it.
 const INPUT_OVERHEAD: u64 = 256;
+/// Most workers that can be asked to agree: beyond it, cost grows and certainty does not.
+const VERIFY_MAX: u32 = 5;
 /// Longest name of a batch: a thousand of them travel in one message.
 const NAME_MAX: usize = 256;
 /// Longest text anywhere in a batch's description, and most entries of any list in it.
@@ -50,12 +60,31 @@ impl From<FrameError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let code = match error {
-            StoreError::Full { .. } => ErrorCode::Storage,
+            StoreError::Full { .. }
+            | StoreError::Damaged(_)
+            | StoreError::Disk(_)
+            | StoreError::Fatal(_)
+            | StoreError::Newer { .. } => ErrorCode::Storage,
             StoreError::Hash(_) => ErrorCode::Invalid,
             StoreError::Closed => ErrorCode::Shutdown,
         };
         fail(code, error.to_string())
     }
+}
+
+impl From<SubmitError> for Failure {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Store(error) => error.into(),
+            SubmitError::KeyTaken(..) => fail(ErrorCode::Invalid, error.to_string()),
+            SubmitError::Draining => fail(ErrorCode::Busy, error.to_string()),
+        }
+    }
+}
+
+/// Waits until what a request changed is safe.
+async fn safe(waiter: Waiter) -> Result<(), Failure> {
+    Ok(waiter.await.unwrap_or(Err(StoreError::Closed))?)
 }
 
 fn fail(code: ErrorCode, message: impl Into<String>) -> Failure {
@@ -118,17 +147,24 @@ fn allows(role: Role, request: &Request) -> bool {
         // Large outputs are blobs, and who knows a blob's name may read it.
         Request::GetBlob(_) => true,
         Request::PutBlob(..) | Request::Missing(_) => role != Role::Read,
-        Request::Submit(_) | Request::Cancel(_) | Request::Remove(_) => {
+        Request::Submit { .. }
+        | Request::Cancel(_)
+        | Request::Retry { .. }
+        | Request::Remove(_) => {
             matches!(role, Role::Admin | Role::Client)
         }
         Request::Batch(_)
         | Request::Batches
         | Request::Watch(_)
         | Request::Results { .. }
+        | Request::Explain(_)
+        | Request::Status
         | Request::Workers => role != Role::Worker,
-        Request::IssueToken(..) | Request::RevokeToken(_) | Request::Shutdown => {
-            role == Role::Admin
-        }
+        Request::IssueToken(..)
+        | Request::RevokeToken(_)
+        | Request::DrainWorker(_)
+        | Request::Drain
+        | Request::Shutdown { .. } => role == Role::Admin,
     }
 }
 
@@ -176,17 +212,15 @@ async fn answer<S: Store>(
             stream.writer.push(&Response::Blob(bytes.len() as u64))?;
             return Ok(stream.writer.send_body(&bytes).await?);
         }
-        Request::Submit(spec) => submit(coordinator, *spec, stream).await?,
+        Request::Submit { spec, wait } => submit(coordinator, *spec, wait, stream).await?,
         Request::Batch(batch) => {
             let status = inner.hub.borrow().status(batch);
             Response::Batch(Box::new(status.ok_or_else(|| no_batch(batch))?))
         }
         Request::Batches => {
             let hub = inner.hub.borrow();
-            let batches = inner.store.batches();
-            let mut latest: Vec<_> = batches.iter().rev().take(ENTRIES_MAX).collect();
-            latest.reverse();
-            Response::Batches(latest.into_iter().filter_map(|b| hub.status(*b)).collect())
+            let batches = inner.store.batches(ENTRIES_MAX).into_iter();
+            Response::Batches(batches.filter_map(|batch| hub.status(batch)).collect())
         }
         Request::Watch(batch) => return watch(coordinator, batch, stream).await,
         Request::Results {
@@ -198,20 +232,53 @@ async fn answer<S: Store>(
             return results(coordinator, batch, order, cursor, follow, stream).await;
         }
         Request::Cancel(batch) => {
-            let commit = inner.hub.borrow_mut().cancel(batch);
-            commit.ok_or_else(|| no_batch(batch))?.wait().await?;
+            let waiter = inner.hub.borrow_mut().cancel(inner.now(), batch);
+            safe(waiter.ok_or_else(|| no_batch(batch))?).await?;
             Response::Done
         }
-        Request::Remove(batch) => match inner.hub.borrow_mut().remove(batch) {
-            None => return Err(no_batch(batch)),
-            Some(false) => {
-                let message = format!("batch {batch} is not done: cancel it first");
-                return Err(fail(ErrorCode::Invalid, message));
+        Request::Retry {
+            batch,
+            which,
+            change,
+        } => {
+            let retried = inner
+                .hub
+                .borrow_mut()
+                .retry(inner.now(), batch, &which, change);
+            let (jobs, waiter) = retried.ok_or_else(|| no_batch(batch))?;
+            safe(waiter).await?;
+            Response::Reopened(jobs)
+        }
+        Request::Remove(batch) => {
+            let removed = inner.hub.borrow_mut().remove(inner.now(), batch);
+            match removed.ok_or_else(|| no_batch(batch))? {
+                Ok(waiter) => safe(waiter).await?,
+                Err(NotDone) => {
+                    let message = format!("batch {batch} is not done: cancel it first");
+                    return Err(fail(ErrorCode::Invalid, message));
+                }
             }
-            Some(true) => Response::Done,
-        },
+            Response::Done
+        }
+        Request::Explain(job) => {
+            let explanation = inner.hub.borrow().explain(inner.now(), job);
+            let missing = || fail(ErrorCode::NotFound, format!("there is no job {job}"));
+            Response::Explained(Box::new(explanation.ok_or_else(missing)?))
+        }
+        Request::Status => Response::Status(Box::new(coordinator.status())),
+        Request::DrainWorker(worker) => {
+            if !inner.hub.borrow_mut().drain_worker(inner.now(), worker) {
+                let message = format!("there is no worker {worker}");
+                return Err(fail(ErrorCode::NotFound, message));
+            }
+            Response::Done
+        }
+        Request::Drain => {
+            inner.hub.borrow_mut().drain(inner.now());
+            Response::Done
+        }
         Request::Workers => {
-            let mut workers = inner.hub.borrow().worker_statuses();
+            let mut workers = inner.hub.borrow().worker_statuses(inner.now());
             // One message holds as many as a person can read.
             workers.truncate(ENTRIES_MAX);
             Response::Workers(workers)
@@ -233,10 +300,13 @@ async fn answer<S: Store>(
             revoked.map_err(|error| fail(ErrorCode::Storage, error.to_string()))?;
             Response::Done
         }
-        Request::Shutdown => {
+        Request::Shutdown { with_workers } => {
+            if with_workers {
+                inner.hub.borrow_mut().dismiss();
+            }
             stream.writer.send(&Response::Done).await?;
-            // The answer should arrive before the link is closed under it.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // The answer, and what workers are told, should arrive before links are closed.
+            tokio::time::sleep(FAREWELL).await;
             coordinator.stop();
             return Ok(());
         }
@@ -286,6 +356,11 @@ impl<'a> Reserved<'a> {
     fn new(incoming: &'a Cell<u64>, bytes: u64) -> Self {
         incoming.set(incoming.get() + bytes);
         Self { incoming, bytes }
+    }
+
+    fn grow(&mut self, bytes: u64) {
+        self.incoming.set(self.incoming.get() + bytes);
+        self.bytes += bytes;
     }
 }
 
@@ -346,22 +421,74 @@ fn check(spec: &BatchSpec) -> Result<(), String> {
             limits.output
         ));
     }
+    if spec
+        .id
+        .as_ref()
+        .is_some_and(|id| id.is_empty() || id.len() > NAME_MAX)
+    {
+        return Err(format!("an id has 1 to {NAME_MAX} bytes"));
+    }
+    if !(1..=VERIFY_MAX).contains(&spec.verify) {
+        return Err(format!("1 to {VERIFY_MAX} workers can be asked to agree"));
+    }
+    if let Some(name) = spec
+        .retry_on
+        .iter()
+        .find(|name| !Outcome::NAMES.contains(&name.as_str()))
+    {
+        return Err(format!("no outcome is called `{name}`"));
+    }
+    if spec.require.keys().any(|key| key.contains('\0')) {
+        return Err("a label holds a NUL character".to_owned());
+    }
     if limits.fuel == 0 || limits.deadline_ms == 0 {
         return Err("a limit of 0 fuel or 0 ms lets nothing run".to_owned());
     }
     Ok(())
 }
 
+/// Waits until so many more jobs may be queued, where the client wants to wait.
+async fn queue_room<S: Store>(
+    coordinator: &Coordinator<S>,
+    jobs: u64,
+    wait: bool,
+) -> Result<(), Failure> {
+    let inner = &coordinator.0;
+    loop {
+        let room = inner.room.notified();
+        if inner.hub.borrow().has_room_for(jobs) {
+            return Ok(());
+        }
+        if !wait {
+            let waiting = inner.hub.borrow().coordinator_status().waiting;
+            let message = format!("{waiting} jobs are queued already; try again later");
+            return Err(fail(ErrorCode::Busy, message));
+        }
+        room.await;
+    }
+}
+
 async fn submit<S: Store>(
     coordinator: &Coordinator<S>,
     spec: BatchSpec,
+    wait: bool,
     stream: &mut Stream,
 ) -> Result<Response, Failure> {
     check(&spec).map_err(|why| fail(ErrorCode::Invalid, why))?;
-    let store = &coordinator.0.store;
+    let inner = &coordinator.0;
+    let store = &inner.store;
+    // Nothing is read of what would have to wait.
+    queue_room(coordinator, 1, wait).await?;
     let mut inputs: Vec<Payload> = Vec::new();
-    let mut bytes = 0;
-    while let SubmitPart::Inputs(more) = stream.reader.expect().await? {
+    let mut held = Reserved::new(&inner.submitting, 0);
+    loop {
+        while inner.submitting.get() > SUBMITTING_MAX && held.bytes < inner.submitting.get() / 2 {
+            inner.room.notified().await;
+        }
+        let SubmitPart::Inputs(more) = stream.reader.expect().await? else {
+            break;
+        };
+        let mut bytes = 0;
         for input in &more {
             match input {
                 Payload::Inline(bytes) if bytes.len() > INLINE_MAX => {
@@ -376,11 +503,13 @@ async fn submit<S: Store>(
             }
             bytes += INPUT_OVERHEAD;
         }
-        if bytes > store.room() {
-            let message = format!(
-                "the inputs do not fit: there is room for {} bytes",
-                store.room()
-            );
+        held.grow(bytes);
+        if held.bytes > store.room() {
+            let why = store.health().refusing;
+            let message = why.unwrap_or_else(|| {
+                let room = store.room();
+                format!("the inputs do not fit: there is room for {room} bytes")
+            });
             return Err(fail(ErrorCode::Storage, message));
         }
         inputs.extend(more);
@@ -392,6 +521,7 @@ async fn submit<S: Store>(
     if inputs.is_empty() {
         return Err(fail(ErrorCode::Invalid, "a batch without jobs"));
     }
+    queue_room(coordinator, inputs.len() as u64, wait).await?;
     let template = &spec.template;
     let shared = template.blobs.iter().map(|(_, id)| id);
     for id in shared.chain([&template.module]) {
@@ -402,7 +532,7 @@ async fn submit<S: Store>(
             ));
         }
     }
-    // Blobs that arrived since may have taken the place of one that was here.
+    // While this submission was on its way, others may have taken the place of one that was here.
     for input in &inputs {
         if let Payload::Blob(_, id) = input
             && !store.has_blob(id)
@@ -412,8 +542,9 @@ async fn submit<S: Store>(
         }
     }
     inputs.shrink_to_fit();
-    let (batch, commit) = coordinator.0.hub.borrow_mut().submit(spec, inputs)?;
-    commit.wait().await?;
+    let submitted = inner.hub.borrow_mut().submit(inner.now(), spec, inputs);
+    let (batch, waiter) = submitted?;
+    safe(waiter).await?;
     Ok(Response::Submitted(batch))
 }
 

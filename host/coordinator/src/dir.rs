@@ -111,6 +111,23 @@ impl StateDir {
         }
     }
 
+    /// Copies what a coordinator in `from` is known by into `to`, for a backup.
+    ///
+    /// # Errors
+    ///
+    /// [`DirError::Io`].
+    pub fn copy_identity(from: &Path, to: &Path) -> Result<(), DirError> {
+        for name in [IDENTITY, REVOKED, WORKER_TOKEN] {
+            let source = from.join(name);
+            match fs::read(&source) {
+                Ok(bytes) => write_private(&to.join(name), &bytes)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(DirError::Io(source, error)),
+            }
+        }
+        Ok(())
+    }
+
     /// The coordinator's credentials, made at the first start.
     ///
     /// # Errors
@@ -288,7 +305,11 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), DirError> {
             .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        fs::rename(&temporary, path)?;
+        match path.parent() {
+            Some(folder) => File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
     };
     write().map_err(|error| DirError::Io(path.to_owned(), error))
 }

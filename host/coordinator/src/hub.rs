@@ -1,577 +1,491 @@
 //! The core of a coordinator: what happens becomes events of the scheduler, what the scheduler
 //! decides becomes messages and records.
 //!
-//! The hub never waits. For each worker it keeps an outbox, which the worker's task empties; for
-//! each batch that is not done, what its running jobs have reported, and a bell that rings when
-//! there is something new to read from the store.
+//! The hub never waits and has no clock: every call says what time it is. What it wants to keep it
+//! appends to the store; what follows from that is done when the store has committed it, in the
+//! order of the appends ([`Hub::committed`]). So nothing is acknowledged that a crash could undo,
+//! and no job is handed out before a restarted coordinator would know who has it:
+//!
+//! | what | is followed, once it is safe, by |
+//! |---|---|
+//! | a submission | its jobs are scheduled, and the client has its number |
+//! | a result | readers see it, and the worker may forget it |
+//! | what a worker holds | the assignments are sent |
+//! | the end of a batch | what was kept of it in memory is dropped |
+//!
+//! For each worker the hub keeps an outbox, which the worker's task empties; for each batch that is
+//! not done, what its running jobs have reported, and a bell that rings when there is something new
+//! to read from the store.
+//!
+//! A worker whose connection is lost is *away*: it keeps what it holds until its lease ends, and
+//! takes up where it left when it connects again. After a restart every worker that was known is
+//! away. Each connection of a worker has an epoch; what belongs to an earlier one is dropped.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod clients;
+mod commit;
+mod results;
+mod status;
+mod workers;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::Range;
 use std::rc::Rc;
-use std::time::Instant;
 
 use bytes::Bytes;
-use optwasm_protocol::message::{BatchSpec, BatchStatus, JobEvent, WorkerInfo, WorkerStatus};
-use optwasm_protocol::{BatchId, INLINE_MAX, JobId, Loss, Outcome, Payload, Report, WorkerId};
+use optwasm_protocol::message::{AttemptEnd, BatchSpec, Ending, Instance, WorkerInfo};
+use optwasm_protocol::{BatchId, ContentId, JobId, Loss, Outcome, Report, WorkerId};
 use optwasm_scheduler as sched;
-use optwasm_store::{Commit, NewBatch, Record, Store, StoreError};
+use optwasm_store::{Record, RestoredBatch, Store, StoreError};
 use tokio::sync::Notify;
 
-use crate::now_ms;
+pub use clients::{NotDone, SubmitError};
+pub use commit::Waiter;
+use commit::{After, Pending};
 
 /// Names of workers that have left, kept so that a lost job's evidence can name them.
 const NAMES_MAX: usize = 10_000;
-/// Largest checkpoint; the sandbox takes none that is larger.
-const CHECKPOINT_MAX: usize = 1 << 20;
-/// Entries of [`BatchStatus::progress`] and [`BatchStatus::incumbents`].
-const REPORTS_MAX: usize = 16;
 
-pub(crate) struct Hub<S> {
-    scheduler: sched::Scheduler,
-    store: Rc<S>,
-    started: Instant,
-    next_batch: u64,
-    next_worker: u64,
-    workers: HashMap<WorkerId, Peer>,
-    names: BTreeMap<WorkerId, String>,
-    live: HashMap<BatchId, Live>,
-    effects: Vec<sched::Effect>,
+/// What time it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Now {
+    /// Microseconds since the coordinator was started; never goes back.
+    pub us: u64,
+    /// Milliseconds since 1970.
+    pub ms: u64,
 }
 
-/// A connected worker.
+/// How a coordinator works.
+#[derive(Clone, Debug)]
+pub struct HubConfig {
+    /// How long a worker whose connection is lost keeps what it holds, in microseconds.
+    pub lease_us: u64,
+    /// Jobs that may wait; submissions beyond it wait or are refused.
+    pub max_queued: u64,
+    /// Engine whose results answer jobs from memory while no worker is connected that has one.
+    pub engine: String,
+}
+
+impl Default for HubConfig {
+    /// Leases of 30 seconds, no bound on the queue.
+    fn default() -> Self {
+        Self {
+            lease_us: sched::Config::default().lease_us,
+            max_queued: u64::MAX,
+            engine: String::new(),
+        }
+    }
+}
+
+/// The core of a coordinator.
+pub struct Hub<S> {
+    config: HubConfig,
+    scheduler: sched::Scheduler,
+    store: Rc<S>,
+    next_batch: u64,
+    next_worker: u64,
+    next_epoch: u64,
+    workers: HashMap<WorkerId, Peer>,
+    instances: HashMap<Instance, WorkerId>,
+    names: BTreeMap<WorkerId, String>,
+    live: HashMap<BatchId, Live>,
+    /// Submissions with a key that are not committed yet.
+    keys: HashMap<String, (BatchId, [u8; 32])>,
+    effects: Vec<sched::Effect>,
+    /// What this call has decided to keep, and what follows.
+    turn: Turn,
+    /// What waits for commits, in order.
+    pending: VecDeque<Pending>,
+    /// Rings when there is a commit to wait for, or the hub has failed.
+    pub(crate) news: Rc<Notify>,
+    failed: Option<StoreError>,
+    draining: bool,
+}
+
+/// What one call leads to.
+#[derive(Default)]
+struct Turn {
+    records: Vec<Record>,
+    afters: Vec<After>,
+    assigned: Vec<(WorkerId, JobId, u32)>,
+    /// Why the attempt ended that is being reported, in words.
+    why: Option<String>,
+}
+
+/// A worker that is connected, or away within its lease.
 struct Peer {
     info: WorkerInfo,
     address: String,
+    connection: Option<Connection>,
+}
+
+/// A worker's connection.
+struct Connection {
+    epoch: u64,
     outbox: Vec<Out>,
     wake: Rc<Notify>,
+    /// Reports that came on it.
+    reports: u64,
+}
+
+/// A worker's connection, as its task names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Which of its connections.
+    pub epoch: u64,
 }
 
 /// Something to tell a worker.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Out {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Out {
+    /// Run this attempt.
     Assign(JobId, u32),
+    /// Stop or drop it.
     Revoke(JobId, u32),
+    /// Give it back if it has not begun.
     Recall(JobId, u32),
+    /// No job of this batch will follow.
     Forget(BatchId),
+    /// So many reports of this connection are safe.
+    Stored(u64),
+    /// Finish what runs and leave.
+    Drain,
+    /// Leave at once.
+    Leave,
 }
 
 /// What is known of a batch that is not done, beside what the store keeps.
-#[derive(Default)]
 struct Live {
     bell: Rc<Notify>,
+    retry_on: Vec<String>,
+    verify: u32,
     progress: BTreeMap<u32, (f64, f64)>,
     incumbents: BTreeMap<u32, (f64, Option<f64>)>,
     checkpoints: HashMap<u32, Bytes>,
+    /// Results that wait for others to confirm them: whose, and what they have to agree on.
+    witnesses: HashMap<u32, Vec<(WorkerId, ContentId)>>,
+    /// Results that came after their attempt was over, and before the job was decided.
+    late: HashMap<u32, Vec<AttemptEnd>>,
+    late_digests: HashMap<(u32, u32), ContentId>,
     workers: HashSet<WorkerId>,
+    retried: u64,
+}
+
+impl Live {
+    fn new(spec: &BatchSpec) -> Self {
+        Self {
+            bell: Rc::default(),
+            retry_on: spec.retry_on.clone(),
+            verify: spec.verify.max(1),
+            progress: BTreeMap::new(),
+            incumbents: BTreeMap::new(),
+            checkpoints: HashMap::new(),
+            witnesses: HashMap::new(),
+            late: HashMap::new(),
+            late_digests: HashMap::new(),
+            workers: HashSet::new(),
+            retried: 0,
+        }
+    }
 }
 
 fn job(id: JobId) -> sched::JobId {
     sched::JobId {
-        batch: sched::BatchId(id.0.0),
+        batch: batch(id.0),
         index: id.1,
     }
+}
+
+fn batch(id: BatchId) -> sched::BatchId {
+    sched::BatchId(id.0)
+}
+
+fn worker(id: WorkerId) -> sched::WorkerId {
+    sched::WorkerId(id.0)
 }
 
 fn job_id(job: sched::JobId) -> JobId {
     JobId(BatchId(job.batch.0), job.index)
 }
 
-fn class(outcome: &Outcome) -> sched::OutcomeClass {
-    match outcome {
-        Outcome::Ok(_) => sched::OutcomeClass::Ok,
-        Outcome::Deadline => sched::OutcomeClass::Deadline,
-        Outcome::HostOutOfMemory(_) => sched::OutcomeClass::HostOutOfMemory,
-        Outcome::HostPanic(_) => sched::OutcomeClass::HostPanic,
-        Outcome::StackOverflow => sched::OutcomeClass::StackOverflow,
-        Outcome::GuestError { .. }
-        | Outcome::Panic { .. }
-        | Outcome::Trap { .. }
-        | Outcome::OutOfFuel
-        | Outcome::MemoryLimit
-        | Outcome::OutputTooLarge
-        | Outcome::Rejected(_)
-        | Outcome::WorkerLost(_)
-        | Outcome::Cancelled => sched::OutcomeClass::Failed,
+/// The label by which workers of one group are known to the scheduler. No user's label holds a NUL.
+const GROUP: &str = "\0group";
+
+/// Workers of one group agree on every byte and on fuel: same engine, same answers to the probe.
+fn group(info: &WorkerInfo) -> String {
+    match info.probe.as_str() {
+        "" => info.engine.clone(),
+        probe => format!("{}/{probe}", info.engine),
+    }
+}
+
+fn worker_spec(info: &WorkerInfo) -> sched::WorkerSpec {
+    let mut labels = info.labels.clone();
+    labels.insert(GROUP.to_owned(), group(info));
+    sched::WorkerSpec {
+        slots: info.slots,
+        memory: info.memory,
+        labels,
     }
 }
 
 impl<S: Store> Hub<S> {
-    pub(crate) fn new(store: Rc<S>) -> Self {
-        let next_batch = store.batches().last().map_or(1, |last| last.0 + 1);
-        Self {
-            scheduler: sched::Scheduler::new(sched::Config::default()),
+    /// A hub on what `store` holds.
+    ///
+    /// # Errors
+    ///
+    /// Where that cannot be read.
+    pub fn new(store: Rc<S>, config: HubConfig, now: Now) -> Result<Self, StoreError> {
+        let restored = store.restore()?;
+        let scheduler = sched::Scheduler::new(sched::Config {
+            lease_us: config.lease_us,
+            ..sched::Config::default()
+        });
+        let mut hub = Self {
+            config,
+            scheduler,
             store,
-            started: Instant::now(),
-            next_batch,
-            next_worker: 1,
+            next_batch: restored.next_batch,
+            next_worker: restored.next_worker,
+            next_epoch: 1,
             workers: HashMap::new(),
+            instances: HashMap::new(),
             names: BTreeMap::new(),
             live: HashMap::new(),
+            keys: HashMap::new(),
             effects: Vec::new(),
-        }
-    }
-
-    fn step(&mut self, event: sched::Event) {
-        let now = sched::Time(self.started.elapsed().as_micros() as u64);
-        self.scheduler.step(now, event, &mut self.effects);
-    }
-
-    pub(crate) fn tick(&mut self) {
-        self.step(sched::Event::Tick);
-        self.settle();
-    }
-
-    // Workers.
-
-    pub(crate) fn join(&mut self, info: WorkerInfo, address: String) -> (WorkerId, Rc<Notify>) {
-        let worker = WorkerId(self.next_worker);
-        self.next_worker += 1;
-        tracing::info!(
-            "worker {worker} ({}, {} slots) joined from {address}",
-            info.name,
-            info.slots
-        );
-        let spec = sched::WorkerSpec {
-            slots: info.slots,
-            memory: info.memory,
-            labels: info.labels.clone(),
+            turn: Turn::default(),
+            pending: VecDeque::new(),
+            news: Rc::default(),
+            failed: None,
+            draining: false,
         };
-        let wake = Rc::new(Notify::new());
-        self.names.insert(worker, info.name.clone());
+        for damage in &restored.damaged {
+            tracing::error!("damaged, and left out: {damage}");
+        }
+        for batch in restored.batches {
+            hub.restore_batch(now, batch);
+        }
+        for known in restored.workers {
+            hub.restore_worker(now, known);
+        }
+        hub.settle(now);
+        Ok(hub)
+    }
+
+    fn restore_batch(&mut self, now: Now, restored: RestoredBatch) {
+        let spec = scheduled(&restored.spec, restored.jobs, self.group_of(&restored.spec));
+        self.live.insert(restored.batch, Live::new(&restored.spec));
+        let mut known: BTreeMap<u32, sched::Known> = BTreeMap::new();
+        for (index, end) in restored.attempts {
+            let job = known.entry(index).or_insert_with(|| sched::Known {
+                index,
+                ..sched::Known::default()
+            });
+            job.last_attempt = job.last_attempt.max(end.attempt);
+            match end.ending {
+                Ending::Retried(_) => job.failures += 1,
+                Ending::Lost { blamed: true } => {
+                    job.losses.push((worker(end.worker), end.attempt));
+                }
+                Ending::Witness => {
+                    job.avoid.push(worker(end.worker));
+                    self.restore_witnesses(JobId(restored.batch, index));
+                }
+                Ending::Reopened(_) => {
+                    job.failures = 0;
+                    job.losses.clear();
+                    job.avoid.clear();
+                }
+                Ending::Lost { blamed: false } | Ending::Differs | Ending::Confirms => {}
+            }
+            self.names.insert(end.worker, end.worker_name);
+        }
+        self.step(
+            now,
+            sched::Event::Submit {
+                batch: batch(restored.batch),
+                spec,
+                finished: restored.finished,
+                parked: restored.parked,
+                known: known.into_values().collect(),
+            },
+        );
+    }
+
+    fn restore_worker(&mut self, now: Now, known: optwasm_store::RestoredWorker) {
+        let claims = known.holds.into_iter().map(claim);
+        self.step(
+            now,
+            sched::Event::WorkerRestored {
+                worker: worker(known.worker),
+                spec: worker_spec(&known.info),
+                holds: claims.collect(),
+            },
+        );
+        self.instances.insert(known.info.instance, known.worker);
+        self.remember_name(known.worker, known.info.name.clone());
+        let peer = Peer {
+            info: known.info,
+            address: String::new(),
+            connection: None,
+        };
+        self.workers.insert(known.worker, peer);
+    }
+
+    fn remember_name(&mut self, worker: WorkerId, name: String) {
+        self.names.insert(worker, name);
         if self.names.len() > NAMES_MAX {
             self.names.pop_first();
         }
-        let peer = Peer {
-            info,
-            address,
-            outbox: Vec::new(),
-            wake: wake.clone(),
-        };
-        self.workers.insert(worker, peer);
-        self.step(sched::Event::WorkerJoined {
-            worker: sched::WorkerId(worker.0),
-            spec,
-            holds: Vec::new(),
-        });
-        self.settle();
-        self.ring_all();
-        (worker, wake)
     }
 
-    pub(crate) fn leave(&mut self, worker: WorkerId, why: &str) {
-        if let Some(peer) = self.workers.remove(&worker) {
-            tracing::info!("worker {worker} ({}) left: {why}", peer.info.name);
-        }
-        for live in self.live.values_mut() {
-            live.workers.remove(&worker);
-        }
-        self.step(sched::Event::WorkerLost {
-            worker: sched::WorkerId(worker.0),
-        });
-        self.settle();
-        self.ring_all();
+    fn name(&self, worker: WorkerId) -> String {
+        self.names.get(&worker).cloned().unwrap_or_default()
     }
 
-    pub(crate) fn draining(&mut self, worker: WorkerId) {
-        self.step(sched::Event::WorkerDraining {
-            worker: sched::WorkerId(worker.0),
-        });
-        self.settle();
+    fn step(&mut self, now: Now, event: sched::Event) {
+        self.scheduler
+            .step(sched::Time(now.us), event, &mut self.effects);
     }
 
-    pub(crate) fn give_back(&mut self, worker: WorkerId, jobs: Vec<(JobId, u32)>) {
-        let jobs = jobs.into_iter().map(|(id, attempt)| sched::Claim {
-            job: job(id),
-            attempt,
-        });
-        self.step(sched::Event::GivenBack {
-            worker: sched::WorkerId(worker.0),
-            jobs: jobs.collect(),
-        });
-        self.settle();
+    /// Time has passed.
+    pub fn tick(&mut self, now: Now) {
+        self.step(now, sched::Event::Tick);
+        self.settle(now);
     }
 
-    /// Takes reports of a worker in: those that decide a job become its result.
-    pub(crate) fn finished(&mut self, worker: WorkerId, reports: Vec<(JobId, u32, Report)>) {
-        let name = match self.workers.get(&worker) {
-            Some(peer) => peer.info.name.clone(),
-            None => return,
-        };
-        let mut records = Vec::with_capacity(reports.len());
-        for (id, attempt, mut report) in reports {
-            self.check_output(&mut report);
-            self.step(sched::Event::Finished {
-                worker: sched::WorkerId(worker.0),
-                job: job(id),
-                attempt,
-                class: class(&report.outcome),
-                service_time_us: report.wall_us,
-            });
-            let decided = self.effects.iter().any(|effect| {
-                matches!(effect, sched::Effect::Done { job, verdict: sched::Verdict::Reported(_), .. }
-                    if job_id(*job) == id)
-            });
-            if decided {
-                report.worker.clone_from(&name);
-                report.attempt = attempt;
-                records.push(Record::Result(id, Box::new(report)));
-            }
-            self.carry_out(&mut records);
-        }
-        // A worker forgets what it has reported; whether it is safe matters to readers.
-        let _ = self.publish(records);
-    }
-
-    /// A result whose output is not here is none; the job is tried again.
-    fn check_output(&self, report: &mut Report) {
-        let missing = match &report.outcome {
-            Outcome::Ok(Payload::Blob(_, id)) => !self.store.has_blob(id),
-            Outcome::Ok(Payload::Inline(bytes)) => bytes.len() > INLINE_MAX,
-            _ => false,
-        };
-        if missing {
-            report.outcome = Outcome::HostOutOfMemory("the output did not arrive".to_owned());
-        }
-    }
-
-    pub(crate) fn events(&mut self, worker: WorkerId, events: Vec<(JobId, u32, JobEvent)>) {
-        for (id, attempt, event) in events {
-            let holds = matches!(
-                self.scheduler.job(job(id)),
-                Some(sched::JobState::Held { worker: holder, attempt: held, .. })
-                    if holder.0 == worker.0 && held == attempt
-            );
-            let Some(live) = self.live.get_mut(&id.0).filter(|_| holds) else {
-                continue;
-            };
-            match event {
-                JobEvent::Progress(done, total) => {
-                    live.progress.insert(id.1, (done, total));
-                }
-                JobEvent::Incumbent(incumbent) => {
-                    let summary = (incumbent.objective, incumbent.bound);
-                    live.incumbents.insert(id.1, summary);
-                }
-                // Larger ones would not fit into an assignment beside an input.
-                JobEvent::Checkpoint(bytes) if bytes.len() <= CHECKPOINT_MAX => {
-                    live.checkpoints.insert(id.1, bytes);
-                }
-                JobEvent::Checkpoint(_) => {}
-            }
-            live.bell.notify_waiters();
-        }
-    }
-
-    /// What the worker's task is to send now.
-    pub(crate) fn take_outbox(&mut self, worker: WorkerId) -> Vec<Out> {
-        let peer = self.workers.get_mut(&worker);
-        peer.map(|peer| std::mem::take(&mut peer.outbox))
-            .unwrap_or_default()
-    }
-
-    /// What a worker needs to run a job: its input and checkpoint.
-    pub(crate) fn assignment(&self, id: JobId) -> Option<(Payload, Option<Bytes>)> {
-        let input = self.store.input(id)?;
-        let live = self.live.get(&id.0);
-        let checkpoint = live.and_then(|live| live.checkpoints.get(&id.1).cloned());
-        Some((input, checkpoint))
-    }
-
-    // Clients.
-
-    pub(crate) fn submit(
-        &mut self,
-        spec: BatchSpec,
-        inputs: Vec<Payload>,
-    ) -> Result<(BatchId, Commit), StoreError> {
-        let batch = BatchId(self.next_batch);
-        let scheduled = sched::BatchSpec {
-            count: inputs.len() as u32,
-            weight: spec.weight,
-            priority: spec.priority,
-            memory: spec.template.limits.memory,
-            labels: spec.require.clone(),
-            retries: spec.retries,
-            ..sched::BatchSpec::default()
-        };
-        let record = NewBatch {
-            batch,
-            spec,
-            inputs,
-            submitted_ms: now_ms(),
-        };
-        let commit = self
-            .store
-            .append(vec![Record::Submitted(Box::new(record))])?;
-        self.next_batch += 1;
-        self.live.insert(batch, Live::default());
-        self.step(sched::Event::Submit {
-            batch: sched::BatchId(batch.0),
-            spec: scheduled,
-            finished: Vec::new(),
-        });
-        self.settle();
-        Ok((batch, commit))
-    }
-
-    pub(crate) fn cancel(&mut self, batch: BatchId) -> Option<Commit> {
-        self.store.batch(batch)?;
-        if !self.live.contains_key(&batch) {
-            return Some(Commit::Done);
-        }
-        let mut records = vec![Record::Cancelled(batch)];
-        self.step(sched::Event::Cancel {
-            batch: sched::BatchId(batch.0),
-        });
-        self.carry_out(&mut records);
-        Some(self.publish(records))
-    }
-
-    /// Forgets a batch; `false` where it is not done.
-    pub(crate) fn remove(&mut self, batch: BatchId) -> Option<bool> {
-        self.store.batch(batch)?;
-        if self.live.contains_key(&batch) {
-            return Some(false);
-        }
-        // Removing needs no room and is repeated safely, so nobody has to wait for its commit.
-        let _ = self.store.append(vec![Record::Removed(batch)]);
-        Some(true)
-    }
-
-    /// Rings when there is something new to read of a batch; `None` when it is done.
-    pub(crate) fn bell(&self, batch: BatchId) -> Option<Rc<Notify>> {
-        self.live.get(&batch).map(|live| live.bell.clone())
-    }
-
-    pub(crate) fn status(&self, batch: BatchId) -> Option<BatchStatus> {
-        let summary = self.store.batch(batch)?;
-        let scheduled = self.scheduler.batch(sched::BatchId(batch.0));
-        let live = self.live.get(&batch);
-        let running = scheduled.map_or(0, |s| s.held);
-        Some(BatchStatus {
-            batch,
-            name: summary.spec.name,
-            module: summary.spec.template.module,
-            jobs: summary.jobs,
-            running,
-            done: summary.done,
-            outcomes: summary.outcomes,
-            retries: scheduled.map_or(0, |s| s.retried),
-            cancelled: summary.cancelled,
-            fuel: summary.fuel,
-            submitted_ms: summary.submitted_ms,
-            ended_ms: summary.ended_ms,
-            waiting_for: if running == 0 && summary.done < summary.jobs {
-                self.why_waiting(JobId(batch, summary.jobs - 1))
-            } else {
-                None
-            },
-            progress: live.map_or_else(Vec::new, |live| {
-                let entries = live.progress.iter().take(REPORTS_MAX);
-                entries
-                    .map(|(index, (done, total))| (*index, *done, *total))
-                    .collect()
-            }),
-            incumbents: live.map_or_else(Vec::new, |live| {
-                let entries = live.incumbents.iter().take(REPORTS_MAX);
-                entries
-                    .map(|(index, (objective, bound))| (*index, *objective, *bound))
-                    .collect()
-            }),
-        })
-    }
-
-    /// Why a job waits, in words.
-    fn why_waiting(&self, id: JobId) -> Option<String> {
-        let Some(sched::JobState::Waiting(reason)) = self.scheduler.job(job(id)) else {
-            return None;
-        };
-        Some(match reason {
-            sched::WaitReason::NoWorker => "no worker is connected".to_owned(),
-            sched::WaitReason::NoMatchingLabels => {
-                "no connected worker has the required labels".to_owned()
-            }
-            sched::WaitReason::NotEnoughMemory { largest } => format!(
-                "no connected worker has the memory that a job may use; the largest offers {} MiB",
-                largest >> 20
-            ),
-            sched::WaitReason::NeedsEmptyWorker => {
-                "its workers were lost before, so it waits for a worker of its own".to_owned()
-            }
-            sched::WaitReason::Behind { jobs } => format!("{jobs} jobs go before"),
-        })
-    }
-
-    pub(crate) fn worker_statuses(&self) -> Vec<WorkerStatus> {
-        let mut all: Vec<WorkerStatus> = self
-            .workers
-            .iter()
-            .map(|(id, peer)| {
-                let status = self.scheduler.worker(sched::WorkerId(id.0));
-                WorkerStatus {
-                    worker: *id,
-                    info: peer.info.clone(),
-                    peer: peer.address.clone(),
-                    held: status.map_or(0, |s| s.held),
-                    done: status.map_or(0, |s| s.done),
-                    draining: status.is_some_and(|s| s.draining),
-                }
-            })
-            .collect();
-        all.sort_by_key(|status| status.worker);
-        all
+    /// Why the coordinator must end, where it must.
+    pub fn failure(&self) -> Option<&StoreError> {
+        self.failed.as_ref()
     }
 
     // What the scheduler decides.
 
-    /// Carries out what the scheduler has decided, and makes it known.
-    fn settle(&mut self) {
-        let mut records = Vec::new();
-        self.carry_out(&mut records);
-        // Nobody waits for these; readers are told when they are safe.
-        let _ = self.publish(records);
+    /// Carries out what the scheduler has decided, and appends what is to be kept.
+    fn settle(&mut self, now: Now) {
+        self.carry_out(now);
+        self.flush(now);
     }
 
-    /// Carries out what the scheduler has decided. Results that follow go to `records`; those of
-    /// reports are the caller's.
-    fn carry_out(&mut self, records: &mut Vec<Record>) {
+    fn carry_out(&mut self, now: Now) {
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
-            match effect {
-                sched::Effect::Assign {
-                    worker,
-                    job,
-                    attempt,
-                } => {
-                    let id = job_id(job);
-                    if let Some(live) = self.live.get_mut(&id.0) {
-                        live.workers.insert(WorkerId(worker.0));
-                    }
-                    self.tell(worker, Out::Assign(id, attempt));
-                }
-                sched::Effect::Revoke {
-                    worker,
-                    job,
-                    attempt,
-                } => self.tell(worker, Out::Revoke(job_id(job), attempt)),
-                sched::Effect::Recall {
-                    worker,
-                    job,
-                    attempt,
-                } => self.tell(worker, Out::Recall(job_id(job), attempt)),
-                sched::Effect::Done {
-                    job,
-                    verdict: sched::Verdict::LostTooOften { losses },
-                    attempt,
-                    ..
-                } => {
-                    let losses = losses.into_iter().map(|(worker, attempt)| Loss {
-                        worker: WorkerId(worker.0),
-                        worker_name: self
-                            .names
-                            .get(&WorkerId(worker.0))
-                            .cloned()
-                            .unwrap_or_default(),
-                        attempt,
-                    });
-                    let mut report = Report::not_run(Outcome::WorkerLost(losses.collect()));
-                    report.attempt = attempt;
-                    records.push(Record::Result(job_id(job), Box::new(report)));
-                }
-                sched::Effect::Cancelled { batch, jobs } => {
-                    records.extend(jobs.map(|index| {
-                        let report = Report::not_run(Outcome::Cancelled);
-                        Record::Result(JobId(BatchId(batch.0), index), Box::new(report))
-                    }));
-                }
-                sched::Effect::BatchDone { batch } => {
-                    records.push(Record::Ended(BatchId(batch.0), now_ms()));
-                }
-                sched::Effect::Retried {
-                    job,
-                    attempt,
-                    worker,
-                    reason,
-                } => tracing::debug!("{job}: attempt {attempt} on {worker} failed: {reason:?}"),
-                sched::Effect::Done { .. } | sched::Effect::Superseded { .. } => {}
-                sched::Effect::Ignored { reason } => tracing::debug!("ignored: {reason:?}"),
-            }
+            self.carry_out_one(now, effect);
         }
         self.effects = effects;
     }
 
-    fn tell(&mut self, worker: sched::WorkerId, out: Out) {
-        if let Some(peer) = self.workers.get_mut(&WorkerId(worker.0)) {
-            peer.outbox.push(out);
-            peer.wake.notify_one();
+    fn carry_out_one(&mut self, now: Now, effect: sched::Effect) {
+        match effect {
+            sched::Effect::Assign {
+                worker,
+                job,
+                attempt,
+            } => {
+                let assigned = (WorkerId(worker.0), job_id(job), attempt);
+                self.turn.assigned.push(assigned);
+            }
+            sched::Effect::Revoke {
+                worker,
+                job,
+                attempt,
+            } => self.tell(WorkerId(worker.0), Out::Revoke(job_id(job), attempt)),
+            sched::Effect::Recall {
+                worker,
+                job,
+                attempt,
+            } => self.tell(WorkerId(worker.0), Out::Recall(job_id(job), attempt)),
+            sched::Effect::Done {
+                job,
+                verdict: sched::Verdict::LostTooOften { losses },
+                attempt,
+                ..
+            } => {
+                let losses = losses.into_iter().map(|(worker, attempt)| Loss {
+                    worker: WorkerId(worker.0),
+                    worker_name: self.name(WorkerId(worker.0)),
+                    attempt,
+                });
+                let mut report = Report::not_run(Outcome::WorkerLost(losses.collect()));
+                report.attempt = attempt;
+                self.record_result(job_id(job), report, String::new());
+            }
+            sched::Effect::Cancelled { batch, jobs } => {
+                for index in jobs {
+                    let report = Report::not_run(Outcome::Cancelled);
+                    self.record_result(JobId(BatchId(batch.0), index), report, String::new());
+                }
+            }
+            sched::Effect::BatchDone { batch } => {
+                let batch = BatchId(batch.0);
+                self.turn.records.push(Record::Ended(batch, now.ms));
+                self.turn.afters.push(After::Close(batch));
+            }
+            sched::Effect::Retried {
+                job,
+                attempt,
+                worker,
+                reason,
+            } => {
+                tracing::debug!("{job}: attempt {attempt} on {worker} failed: {reason:?}");
+                let ending = match reason {
+                    sched::RetryReason::Outcome(_) => {
+                        Ending::Retried(self.turn.why.clone().unwrap_or_default())
+                    }
+                    sched::RetryReason::WorkerLost { blamed } => Ending::Lost { blamed },
+                };
+                if let Some(live) = self.live.get_mut(&BatchId(job.batch.0)) {
+                    live.retried += 1;
+                }
+                self.record_attempt(now, job_id(job), attempt, WorkerId(worker.0), ending);
+            }
+            sched::Effect::Unconfirmed {
+                job,
+                attempt,
+                worker,
+            } => {
+                let worker = WorkerId(worker.0);
+                self.record_attempt(now, job_id(job), attempt, worker, Ending::Witness);
+            }
+            sched::Effect::LeaseEnded { worker } => self.lease_ended(WorkerId(worker.0)),
+            sched::Effect::PutAside { worker } => {
+                let worker = WorkerId(worker.0);
+                let why = self.why_aside(worker).unwrap_or_default();
+                tracing::warn!(
+                    "worker {worker} ({}) is put aside: {why}",
+                    self.name(worker)
+                );
+            }
+            sched::Effect::Done { .. } | sched::Effect::Superseded { .. } => {}
+            sched::Effect::Ignored { reason } => tracing::debug!("ignored: {reason:?}"),
         }
     }
 
-    /// Appends records, and rings for whoever waits for them.
-    fn publish(&mut self, records: Vec<Record>) -> Commit {
-        if records.is_empty() {
-            return Commit::Done;
-        }
-        let mut rings: Vec<Rc<Notify>> = Vec::new();
-        let mut ended = Vec::new();
-        for record in &records {
-            let batch = match record {
-                Record::Result(JobId(batch, index), _) => {
-                    if let Some(live) = self.live.get_mut(batch) {
-                        live.progress.remove(index);
-                        live.incumbents.remove(index);
-                        live.checkpoints.remove(index);
-                    }
-                    batch
-                }
-                Record::Ended(batch, _) => {
-                    ended.push(*batch);
-                    batch
-                }
-                _ => continue,
-            };
-            if let Some(live) = self.live.get(batch)
-                && !rings.iter().any(|bell| Rc::ptr_eq(bell, &live.bell))
-            {
-                rings.push(live.bell.clone());
-            }
-        }
-        let commit = match self.store.append(records) {
-            Ok(commit) => commit,
-            Err(error) => {
-                // The store promises room for results; without it nothing can be acknowledged.
-                tracing::error!("results could not be stored: {error}");
-                return Commit::Done;
-            }
+    fn record_attempt(
+        &mut self,
+        now: Now,
+        id: JobId,
+        attempt: u32,
+        worker: WorkerId,
+        ending: Ending,
+    ) {
+        let end = AttemptEnd {
+            attempt,
+            worker,
+            worker_name: self.name(worker),
+            ended_ms: now.ms,
+            ending,
         };
-        for batch in ended {
-            if let Some(live) = self.live.remove(&batch) {
-                for worker in live.workers {
-                    self.tell(sched::WorkerId(worker.0), Out::Forget(batch));
-                }
-            }
-            self.step(sched::Event::Forget {
-                batch: sched::BatchId(batch.0),
-            });
-        }
-        match commit {
-            Commit::Done => {
-                for bell in rings {
-                    bell.notify_waiters();
-                }
-                Commit::Done
-            }
-            Commit::Pending(receiver) => {
-                let (done, again) = tokio::sync::oneshot::channel();
-                tokio::task::spawn_local(async move {
-                    let result = Commit::Pending(receiver).wait().await;
-                    for bell in rings {
-                        bell.notify_waiters();
-                    }
-                    // Nobody may be waiting for this commit in particular.
-                    let _ = done.send(result);
-                });
-                Commit::Pending(again)
-            }
+        self.turn.records.push(Record::Attempt(id, end));
+    }
+
+    fn tell(&mut self, worker: WorkerId, out: Out) {
+        let peer = self.workers.get_mut(&worker);
+        if let Some(connection) = peer.and_then(|peer| peer.connection.as_mut()) {
+            connection.outbox.push(out);
+            connection.wake.notify_one();
         }
     }
 
@@ -580,4 +494,58 @@ impl<S: Store> Hub<S> {
             live.bell.notify_waiters();
         }
     }
+
+    /// The group of workers whose results answer and confirm each other now: the largest of those
+    /// connected.
+    fn group(&self) -> String {
+        let mut slots: BTreeMap<String, u64> = BTreeMap::new();
+        for peer in self.workers.values() {
+            *slots.entry(group(&peer.info)).or_default() += u64::from(peer.info.slots);
+        }
+        let largest = slots.into_iter().max_by_key(|(_, slots)| *slots);
+        largest.map_or_else(|| self.config.engine.clone(), |(group, _)| group)
+    }
+
+    /// The group that a batch's workers must be of: any, unless they are to agree with each other.
+    fn group_of(&self, spec: &BatchSpec) -> Option<String> {
+        (spec.verify > 1 && !self.workers.is_empty()).then(|| self.group())
+    }
+}
+
+fn claim((id, attempt): (JobId, u32)) -> sched::Claim {
+    sched::Claim {
+        job: job(id),
+        attempt,
+    }
+}
+
+/// A batch as the scheduler knows it.
+fn scheduled(spec: &BatchSpec, jobs: u32, group: Option<String>) -> sched::BatchSpec {
+    let mut labels = spec.require.clone();
+    labels.extend(group.map(|group| (GROUP.to_owned(), group)));
+    sched::BatchSpec {
+        count: jobs,
+        weight: spec.weight,
+        priority: spec.priority,
+        memory: spec.template.limits.memory,
+        labels,
+        retries: spec.retries,
+        ..sched::BatchSpec::default()
+    }
+}
+
+/// All of `0..count` that is not in `ranges`, which are ascending and disjoint.
+fn complement(ranges: &[Range<u32>], count: u32) -> Vec<Range<u32>> {
+    let mut rest = Vec::new();
+    let mut next = 0;
+    for range in ranges {
+        if range.start > next {
+            rest.push(next..range.start);
+        }
+        next = range.end;
+    }
+    if next < count {
+        rest.push(next..count);
+    }
+    rest
 }

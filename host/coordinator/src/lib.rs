@@ -2,34 +2,35 @@
 //!
 //! One thread holds everything. [`hub`] is its core: it tells the scheduler what happened, carries
 //! out what the scheduler decides, and appends to the store; it never waits. Around it, one task
-//! per worker ([`worker`]) and one per client request ([`client`]) read messages, call the hub, and
-//! write what the hub left for them. Results go from the store to the client page by page, so a
-//! slow client costs nothing but its own time.
+//! waits for the store's commits, and one per worker ([`worker`]) and one per client request
+//! ([`client`]) read messages, call the hub, and write what the hub left for them. Results go from
+//! the store to the client page by page, so a slow client costs nothing but its own time.
 //!
 //! [`Coordinator::serve`] takes any [`Link`]: QUIC connections that [`Coordinator::listen`] accepts,
 //! or pipes within the process.
 
 mod client;
 pub mod dir;
-mod hub;
+pub mod hub;
 mod worker;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use optwasm_protocol::endpoint::{self, EndpointError};
 use optwasm_protocol::handshake::{self, HandshakeError, Intent, RefusalCode};
 use optwasm_protocol::link::CloseCode;
+use optwasm_protocol::message::CoordinatorStatus;
 use optwasm_protocol::token::{Authority, Claims};
 use optwasm_protocol::{Fingerprint, Identity, Link};
-use optwasm_store::Store;
-use tokio::sync::watch;
+use optwasm_store::{Store, StoreError};
+use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
 
 use crate::dir::Revocations;
-use crate::hub::Hub;
+use crate::hub::{Hub, HubConfig, Now};
 
 /// Name and version of this software, as peers see it.
 pub const SOFTWARE: &str = concat!("optwasm/", env!("CARGO_PKG_VERSION"));
@@ -39,6 +40,11 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections at once: 10 000 workers and clients cost about 1 GB in QUIC buffers.
 const PEERS_MAX: usize = 10_000;
+
+/// How often old batches and unused blobs are looked for, and how many batches are removed then:
+/// enough for a thousand batches a minute, and too few to be noticed.
+const HOUSEKEEPING: Duration = Duration::from_secs(2);
+const REMOVED_AT_ONCE: usize = 50;
 
 /// How often the scheduler hears that time passes.
 const TICK: Duration = Duration::from_millis(50);
@@ -54,6 +60,30 @@ impl<S> Clone for Coordinator<S> {
     }
 }
 
+/// How a coordinator works.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How long a worker whose connection is lost keeps what it holds. Default 30 s.
+    pub lease: Duration,
+    /// Jobs that may wait; a submission beyond it waits, or is refused. Default: no bound.
+    pub max_queued: u64,
+    /// How long batches are kept after they ended. Default: until they are removed.
+    pub keep: Option<Duration>,
+    /// Engine whose results answer jobs from memory while no worker is connected that has one.
+    pub engine: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_micros(HubConfig::default().lease_us),
+            max_queued: u64::MAX,
+            keep: None,
+            engine: String::new(),
+        }
+    }
+}
+
 struct Inner<S> {
     hub: RefCell<Hub<S>>,
     store: Rc<S>,
@@ -63,7 +93,22 @@ struct Inner<S> {
     peers: Cell<usize>,
     /// Bytes of blobs that are on their way into the store.
     incoming: Cell<u64>,
+    /// Bytes of inputs that submissions have sent and that are not stored yet.
+    submitting: Cell<u64>,
+    /// Rings when a submission may have found room.
+    room: Notify,
+    started: Instant,
+    started_ms: u64,
     stop: watch::Sender<bool>,
+}
+
+impl<S> Inner<S> {
+    fn now(&self) -> Now {
+        Now {
+            us: self.started.elapsed().as_micros() as u64,
+            ms: now_ms(),
+        }
+    }
 }
 
 /// Milliseconds since 1970.
@@ -73,36 +118,116 @@ fn now_ms() -> u64 {
 }
 
 impl<S: Store> Coordinator<S> {
-    /// A coordinator that keeps its state in `store`, is known by the certificate `fingerprint`,
-    /// and admits holders of tokens that `authority` issued and that are not revoked.
+    /// A coordinator that goes on with what is in `store`, is known by the certificate
+    /// `fingerprint`, and admits holders of tokens that `authority` issued and that are not revoked.
+    ///
+    /// # Errors
+    ///
+    /// Where the store cannot be read.
     pub fn new(
         store: S,
+        config: Config,
         authority: Authority,
         fingerprint: Fingerprint,
         revocations: Revocations,
-    ) -> Self {
+    ) -> Result<Self, StoreError> {
         let store = Rc::new(store);
+        let started = Instant::now();
+        let started_ms = now_ms();
+        let hub_config = HubConfig {
+            lease_us: config.lease.as_micros() as u64,
+            max_queued: config.max_queued,
+            engine: config.engine,
+        };
+        let now = Now {
+            us: 0,
+            ms: started_ms,
+        };
+        let hub = Hub::new(store.clone(), hub_config, now)?;
         let this = Self(Rc::new(Inner {
-            hub: RefCell::new(Hub::new(store.clone())),
+            hub: RefCell::new(hub),
             store,
             authority,
             fingerprint,
             revocations: RefCell::new(revocations),
             peers: Cell::new(0),
             incoming: Cell::new(0),
+            submitting: Cell::new(0),
+            room: Notify::new(),
+            started,
+            started_ms,
             stop: watch::channel(false).0,
         }));
-        let ticking = Rc::downgrade(&this.0);
+        this.keep_time();
+        this.follow_commits();
+        this.keep_house(config.keep);
+        Ok(this)
+    }
+
+    /// Lets the hub know that time passes.
+    fn keep_time(&self) {
+        let inner = Rc::downgrade(&self.0);
         spawn_local(async move {
             loop {
                 tokio::time::sleep(TICK).await;
-                match ticking.upgrade() {
-                    Some(inner) => inner.hub.borrow_mut().tick(),
-                    None => break,
+                let Some(inner) = inner.upgrade() else { break };
+                let mut hub = inner.hub.borrow_mut();
+                hub.tick(inner.now());
+                inner.room.notify_waiters();
+                if hub.is_drained() {
+                    inner.stop.send_replace(true);
                 }
             }
         });
-        this
+    }
+
+    /// Waits for the store's commits, and has done what follows from them.
+    fn follow_commits(&self) {
+        let inner = Rc::downgrade(&self.0);
+        let news = self.0.hub.borrow().news.clone();
+        spawn_local(async move {
+            while let Some(strong) = inner.upgrade() {
+                let commit = strong.hub.borrow_mut().next_commit();
+                match commit {
+                    Some(commit) => {
+                        drop(strong);
+                        let result = commit.wait().await;
+                        let Some(strong) = inner.upgrade() else { break };
+                        let now = strong.now();
+                        strong.hub.borrow_mut().committed(now, result);
+                    }
+                    None if strong.hub.borrow().failure().is_some() => {
+                        strong.stop.send_replace(true);
+                        break;
+                    }
+                    None => {
+                        drop(strong);
+                        news.notified().await;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Removes batches that ended long ago, and blobs that nobody needs.
+    fn keep_house(&self, keep: Option<Duration>) {
+        let inner = Rc::downgrade(&self.0);
+        spawn_local(async move {
+            loop {
+                tokio::time::sleep(HOUSEKEEPING).await;
+                let Some(inner) = inner.upgrade() else { break };
+                if let Some(keep) = keep {
+                    let before = now_ms().saturating_sub(keep.as_millis() as u64);
+                    for batch in inner.store.ended_before(before, REMOVED_AT_ONCE) {
+                        // Repeated when it comes to nothing.
+                        let _ = inner.hub.borrow_mut().remove(inner.now(), batch);
+                    }
+                }
+                if let Err(error) = inner.store.collect().await {
+                    tracing::warn!("blobs were not collected: {error}");
+                }
+            }
+        });
     }
 
     /// Accepts connections at `address` (port 0 for any) from now on; returns where.
@@ -211,8 +336,25 @@ impl<S: Store> Coordinator<S> {
 
     /// Resolves when the coordinator has been told to stop, by [`stop`](Self::stop) or by an
     /// administrator.
-    pub async fn stopped(&self) {
+    ///
+    /// # Errors
+    ///
+    /// Where it stopped because its store failed.
+    pub async fn stopped(&self) -> Result<(), StoreError> {
         // Fails only when the sender is gone, which `self` holds.
         let _ = self.0.stop.subscribe().wait_for(|stop| *stop).await;
+        match self.0.hub.borrow().failure() {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// How it is.
+    pub fn status(&self) -> CoordinatorStatus {
+        CoordinatorStatus {
+            software: SOFTWARE.to_owned(),
+            started_ms: self.0.started_ms,
+            ..self.0.hub.borrow().coordinator_status()
+        }
     }
 }

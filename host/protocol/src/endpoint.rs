@@ -180,13 +180,27 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-fn endpoint(socket: UdpSocket, server: Option<quinn::ServerConfig>) -> io::Result<quinn::Endpoint> {
-    quinn::Endpoint::new(
-        quinn::EndpointConfig::default(),
-        server,
-        socket,
-        Arc::new(quinn::TokioRuntime),
-    )
+/// An endpoint that a restarted coordinator shares with its former self: peers of the old process
+/// then hear at once (RFC 9000, 10.3) that their connection is gone, and need not wait for
+/// [`IDLE_TIMEOUT`]. That takes the same key for reset tokens, and connection ids that the new
+/// process recognizes.
+fn same_endpoint(identity: &Identity) -> quinn::EndpointConfig {
+    let secret = identity.key.secret_pkcs8_der();
+    let reset = blake3::derive_key("optwasm 2026-11 quic stateless reset", secret);
+    let ids = blake3::derive_key("optwasm 2026-11 quic connection ids", secret);
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &reset);
+    let mut config = quinn::EndpointConfig::new(Arc::new(key));
+    let ids = u64::from_le_bytes(*ids.first_chunk().unwrap_or(&[0; 8]));
+    config.cid_generator(move || Box::new(quinn_proto::HashedConnectionIdGenerator::from_key(ids)));
+    config
+}
+
+fn endpoint(
+    config: quinn::EndpointConfig,
+    socket: UdpSocket,
+    server: Option<quinn::ServerConfig>,
+) -> io::Result<quinn::Endpoint> {
+    quinn::Endpoint::new(config, server, socket, Arc::new(quinn::TokioRuntime))
 }
 
 /// Listens on `address` as the coordinator `identity`. Needs a tokio runtime.
@@ -211,7 +225,7 @@ pub fn listen(address: SocketAddr, identity: &Identity) -> Result<quinn::Endpoin
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(transport());
     bind(address)
-        .and_then(|socket| endpoint(socket, Some(config)))
+        .and_then(|socket| endpoint(same_endpoint(identity), socket, Some(config)))
         .map_err(|error| EndpointError::Bind(address, error))
 }
 
@@ -251,7 +265,7 @@ pub async fn connect(
     };
     let unreachable = |why: String| EndpointError::Unreachable(address, why);
     let endpoint = bind(local)
-        .and_then(|socket| endpoint(socket, None))
+        .and_then(|socket| endpoint(quinn::EndpointConfig::default(), socket, None))
         .map_err(|error| EndpointError::Bind(local, error))?;
     let connecting = endpoint
         .connect_with(config, address, SERVER_NAME)

@@ -133,6 +133,23 @@ impl fmt::Display for JobId {
     }
 }
 
+/// The text names no job.
+#[derive(Debug, thiserror::Error)]
+#[error("a job is named by its batch and its place in it, as in 7.0")]
+pub struct ParseJobIdError;
+
+impl FromStr for JobId {
+    type Err = ParseJobIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (batch, index) = text.split_once('.').ok_or(ParseJobIdError)?;
+        match (batch.parse(), index.parse()) {
+            (Ok(batch), Ok(index)) => Ok(Self(BatchId(batch), index)),
+            _ => Err(ParseJobIdError),
+        }
+    }
+}
+
 impl fmt::Debug for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "JobId({self})")
@@ -149,6 +166,15 @@ mod tests {
         assert_eq!(id.to_string().parse::<ContentId>().unwrap(), id);
         assert!("xyz".parse::<ContentId>().is_err());
         assert!("00".parse::<ContentId>().is_err());
+    }
+
+    #[test]
+    fn job_ids_round_trip_as_text() {
+        let id = JobId(BatchId(7), 12);
+        assert_eq!(id.to_string().parse::<JobId>().unwrap(), id);
+        for bad in ["7", "7.", ".1", "7.1.2", "7.-1", "a.b"] {
+            assert!(bad.parse::<JobId>().is_err(), "{bad}");
+        }
     }
 
     #[test]

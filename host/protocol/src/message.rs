@@ -87,6 +87,9 @@ pub enum ToWorker {
     /// Finish what runs, give back the rest, and leave.
     #[serde(rename = "d")]
     Drain,
+    /// Leave at once.
+    #[serde(rename = "l")]
+    Leave,
 }
 
 /// From a worker to the coordinator. Every connection begins with [`Holds`](Self::Holds) as often as
@@ -289,8 +292,8 @@ pub enum Request {
         batch: BatchId,
         /// Which of its jobs.
         which: Which,
-        /// What they may use from now on, where that changes.
-        limits: Option<Limits>,
+        /// How what they may use changes: factors, or new values.
+        change: LimitsChange,
     },
     /// Forget a batch that is done, and its results. Answered by [`Response::Done`].
     Remove(BatchId),
@@ -307,15 +310,59 @@ pub enum Request {
     Status,
     /// Have a worker finish what it runs and leave. Answered by [`Response::Done`].
     DrainWorker(WorkerId),
-    /// Hand out no more jobs and take no new ones (or do so again). Answered by
+    /// Take no new jobs and hand out none, and stop when none is running. Answered by
     /// [`Response::Done`].
-    Drain(bool),
+    Drain,
     /// Stop the coordinator, and its workers with it where so asked. Answered by
     /// [`Response::Done`].
     Shutdown {
-        /// Whether its workers are to finish what they run, and leave.
+        /// Whether its workers are to leave at once.
         with_workers: bool,
     },
+}
+
+/// How the limits of jobs change when they run again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LimitsChange {
+    /// Fuel.
+    pub fuel: Option<Change>,
+    /// Memory, in bytes.
+    pub memory: Option<Change>,
+    /// Wall-clock time, in milliseconds.
+    pub deadline_ms: Option<Change>,
+}
+
+/// How a number changes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// To so many times what it was.
+    Times(f64),
+    /// To this.
+    To(u64),
+}
+
+impl Change {
+    fn apply(change: Option<Self>, number: u64) -> u64 {
+        match change {
+            None => number,
+            Some(Change::To(new)) => new,
+            // Saturates at what a u64 holds, and makes nothing of what is not a number.
+            Some(Change::Times(factor)) => (number as f64 * factor) as u64,
+        }
+    }
+}
+
+impl LimitsChange {
+    /// `limits`, changed; at least 1 fuel and 1 ms.
+    pub fn apply(&self, limits: Limits) -> Limits {
+        Limits {
+            fuel: Change::apply(self.fuel, limits.fuel).max(1),
+            memory: Change::apply(self.memory, limits.memory),
+            deadline_ms: Change::apply(self.deadline_ms, limits.deadline_ms).max(1),
+            ..limits
+        }
+    }
 }
 
 /// Jobs of a batch.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Payload, WorkerId};
+use crate::{ContentId, Payload, WorkerId};
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,9 @@ pub enum Outcome {
     Cancelled,
     /// The coordinator's disk has damaged the job's input or its result.
     Damaged(String),
+    /// Workers that were to confirm each other's results came to different ones, and no result
+    /// has enough of them. These are their names.
+    Disputed(Vec<String>),
 }
 
 impl Outcome {
@@ -89,9 +92,30 @@ impl Outcome {
             | Outcome::HostPanic(_)
             | Outcome::WorkerLost(_)
             | Outcome::Cancelled
-            | Outcome::Damaged(_) => false,
+            | Outcome::Damaged(_)
+            | Outcome::Disputed(_) => false,
         }
     }
+
+    /// The names of all outcomes, for filters.
+    pub const NAMES: [&'static str; 16] = [
+        "ok",
+        "guest-error",
+        "panic",
+        "trap",
+        "out-of-fuel",
+        "memory-limit",
+        "output-too-large",
+        "rejected",
+        "stack-overflow",
+        "deadline",
+        "host-out-of-memory",
+        "host-panic",
+        "worker-lost",
+        "cancelled",
+        "damaged",
+        "disputed",
+    ];
 
     /// Whether the fuel reported beside this outcome is exact, and so the same everywhere.
     pub fn has_exact_fuel(&self) -> bool {
@@ -119,6 +143,7 @@ impl Outcome {
             Outcome::WorkerLost(_) => "worker-lost",
             Outcome::Cancelled => "cancelled",
             Outcome::Damaged(_) => "damaged",
+            Outcome::Disputed(_) => "disputed",
         }
     }
 
@@ -168,6 +193,13 @@ impl fmt::Display for Outcome {
             }
             Outcome::Cancelled => f.write_str("cancelled"),
             Outcome::Damaged(what) => write!(f, "damaged on the coordinator's disk: {what}"),
+            Outcome::Disputed(workers) => {
+                write!(
+                    f,
+                    "workers came to different results: {}",
+                    workers.join(", ")
+                )
+            }
         }
     }
 }
@@ -326,6 +358,7 @@ impl Report {
             | Outcome::HostOutOfMemory(why)
             | Outcome::HostPanic(why)
             | Outcome::Damaged(why) => why.len(),
+            Outcome::Disputed(workers) => texts(workers),
             Outcome::WorkerLost(losses) => {
                 let losses = losses.iter();
                 losses.map(|loss| loss.worker_name.len() + 4 * HEAD).sum()
@@ -337,6 +370,24 @@ impl Report {
         let incumbent = self.incumbent.as_ref();
         let incumbent = incumbent.map_or(0, |i| i.solution.len() + 4 * HEAD);
         FIXED + outcome + log + incumbent + self.worker.len() + texts(&self.witnesses)
+    }
+
+    /// What two runs of the same job have to agree on: outcome, output, and fuel where that is
+    /// exact. `None` where the outcome is not deterministic.
+    pub fn digest(&self) -> Option<ContentId> {
+        if !self.outcome.is_deterministic() {
+            return None;
+        }
+        let fuel = self.outcome.has_exact_fuel().then_some(self.fuel);
+        let mut bytes = Vec::new();
+        let encoded = match &self.outcome {
+            Outcome::Ok(output) => {
+                ciborium::into_writer(&(output.len(), output.content_id(), fuel), &mut bytes)
+            }
+            other => ciborium::into_writer(&(other, fuel), &mut bytes),
+        };
+        // Writing to memory does not fail.
+        encoded.ok().map(|()| ContentId::of(&bytes))
     }
 
     /// The report of a job that never ran.

@@ -79,6 +79,8 @@ fn run(prepared: &Prepared, job: Job, control: &Control) -> Report {
         log: state.log.records,
         log_dropped: state.log.dropped,
         incumbent: state.incumbent,
+        memo: false,
+        witnesses: Vec::new(),
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use optwasm_scheduler::{
-    BatchId, BatchSpec, Claim, Config, Effect, Event, OutcomeClass, Scheduler, Time, WorkerId,
-    WorkerSpec,
+    BatchId, BatchSpec, Claim, Config, Effect, Event, OutcomeClass, Scheduler, Then, Time,
+    WorkerId, WorkerSpec,
 };
 
 /// The system's allocator with a count of the bytes in use.
@@ -69,6 +69,8 @@ fn measure(batches: u32, workers: u64, service_us: u64) {
                 batch,
                 spec,
                 finished: vec![],
+                parked: vec![],
+                known: vec![],
             },
             &mut effects,
         );
@@ -112,6 +114,7 @@ fn measure(batches: u32, workers: u64, service_us: u64) {
             job,
             attempt,
             class,
+            then: Then::Decide,
             service_time_us: service_us,
         };
         let one = Instant::now();
@@ -144,6 +147,8 @@ fn returned() {
             batch,
             spec,
             finished: vec![],
+            parked: vec![],
+            known: vec![],
         },
         &mut effects,
     );

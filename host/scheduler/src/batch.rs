@@ -10,7 +10,7 @@ use crate::ranges::RangeSet;
 use crate::returned::{Place, Returned, ReturnedJobs, Trouble};
 use crate::status::DoneCounts;
 use crate::worker::Worker;
-use crate::{BatchId, BatchSpec, Time, WorkerId};
+use crate::{BatchId, BatchSpec, Known, Time, WorkerId};
 
 /// What a job of unknown service time is charged until its report corrects it, in microseconds:
 /// the default look-ahead, between a job that does nothing and one that is long.
@@ -52,8 +52,8 @@ pub(crate) struct Choice {
     pub(crate) needs_empty: bool,
 }
 
-/// One batch. Its waiting jobs are `fresh` and `returned`; with the keys of `held` these are
-/// disjoint, and all other indices below `count` have finished.
+/// One batch. Its waiting jobs are `fresh` and `returned`; with `parked` and the keys of `held` these
+/// are disjoint, and all other indices below `count` have finished.
 #[derive(Clone, Debug)]
 pub(crate) struct Batch {
     pub(crate) id: BatchId,
@@ -62,8 +62,14 @@ pub(crate) struct Batch {
     pub(crate) retries: u32,
     pub(crate) loss_limit: u32,
     pub(crate) count: u32,
+    /// Jobs without a history, marked with their last attempt number, which is that of an earlier
+    /// life where they were reopened.
     pub(crate) fresh: RangeSet,
     pub(crate) returned: ReturnedJobs,
+    /// Jobs that wait for no worker. Their marks mean nothing.
+    pub(crate) parked: RangeSet,
+    /// The history of those parked jobs that have one.
+    pub(crate) parked_history: BTreeMap<u32, Returned>,
     pub(crate) held: BTreeMap<u32, Held>,
     pub(crate) pass: Pass,
     pub(crate) service: Ewma,
@@ -87,6 +93,8 @@ impl Batch {
             count: 0,
             fresh: RangeSet::default(),
             returned: ReturnedJobs::default(),
+            parked: RangeSet::default(),
+            parked_history: BTreeMap::new(),
             held: BTreeMap::new(),
             pass: 0,
             service: Ewma::default(),
@@ -101,15 +109,72 @@ impl Batch {
 
     /// Adds jobs at the end, up to `count` in all.
     pub(crate) fn grow_to(&mut self, count: u32) {
-        self.fresh.push(self.count..count);
+        self.fresh.insert(self.count..count, 0);
         self.count = count;
     }
 
-    /// Notes that jobs finished in an earlier life of the caller.
-    pub(crate) fn restore(&mut self, finished: &[Range<u32>]) {
+    /// Brings a batch that was just made to where it was in an earlier life of the caller.
+    pub(crate) fn restore(
+        &mut self,
+        finished: &[Range<u32>],
+        parked: &[Range<u32>],
+        known: Vec<Known>,
+    ) {
+        let before = self.fresh.len();
         for range in finished {
-            self.done.restored += u64::from(self.fresh.remove_range(range.clone()));
+            self.fresh.take_range(range.clone());
         }
+        self.done.restored += u64::from(before - self.fresh.len());
+        for range in parked {
+            for range in self.fresh.take_range(range.clone()) {
+                self.parked.insert(range, 0);
+            }
+        }
+        for known in known {
+            let index = known.index;
+            if self.fresh.take(index).is_some() {
+                let job = Returned::known(known);
+                self.returned.insert(index, job, self.loss_limit);
+            } else if self.parked.contains(index) {
+                self.parked_history
+                    .entry(index)
+                    .or_insert_with(|| Returned::known(known));
+            }
+        }
+    }
+
+    /// Lets a parked job wait for a worker; whether it was parked.
+    pub(crate) fn release(&mut self, index: u32) -> bool {
+        if self.parked.take(index).is_none() {
+            return false;
+        }
+        match self.parked_history.remove(&index) {
+            Some(job) => self.returned.insert(index, job, self.loss_limit),
+            None => self.fresh.insert(index..index + 1, 0),
+        }
+        true
+    }
+
+    /// Takes out a job that is with no worker; whether there was one.
+    pub(crate) fn drop_unheld(&mut self, index: u32) -> bool {
+        self.parked_history.remove(&index);
+        self.parked.take(index).is_some() || self.take_waiting(index).is_some()
+    }
+
+    /// Lets finished jobs wait again, with attempts numbered above `first_attempt`.
+    pub(crate) fn reopen(&mut self, jobs: &[Range<u32>], first_attempt: u32) {
+        let mut finished = RangeSet::default();
+        for range in jobs {
+            finished.insert(range.start..range.end.min(self.count), 0);
+        }
+        for range in self.unfinished() {
+            finished.take_range(range);
+        }
+        for range in finished.iter() {
+            self.fresh.insert(range, first_attempt);
+        }
+        self.done.reopened += u64::from(finished.len());
+        self.cancelled = false;
     }
 
     pub(crate) fn waiting(&self) -> u32 {
@@ -117,7 +182,7 @@ impl Batch {
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.waiting() == 0 && self.held.is_empty()
+        self.waiting() == 0 && self.held.is_empty() && self.parked.len() == 0
     }
 
     /// Its place in the order, if it has waiting jobs.
@@ -171,18 +236,40 @@ impl Batch {
 
     /// Takes a waiting job out, with what it needs and went through.
     pub(crate) fn take_waiting(&mut self, index: u32) -> Option<(Place, Returned)> {
-        if self.fresh.remove(index) {
-            return Some((Place::Anywhere, Returned::default()));
+        if let Some(last_attempt) = self.fresh.take(index) {
+            let job = Returned {
+                last_attempt,
+                trouble: None,
+            };
+            return Some((Place::Anywhere, job));
         }
         self.returned.take(index)
     }
 
-    /// The last attempt number of a waiting job, 0 if it was never handed out.
-    pub(crate) fn last_attempt(&self, index: u32) -> Option<u32> {
-        if self.fresh.contains(index) {
-            return Some(0);
+    /// Whether `worker` may keep a job that it says it holds: the job waits and was not handed out
+    /// again since, and the worker is not one whose result others are to confirm.
+    pub(crate) fn may_adopt(&self, worker: WorkerId, index: u32, attempt: u32) -> bool {
+        // An attempt that ended before the job was reopened has its outcome.
+        if let Some(last_attempt) = self.fresh.get(index) {
+            return attempt > last_attempt;
         }
-        self.returned.get(index).map(|(_, job)| job.last_attempt)
+        self.returned.get(index).is_some_and(|(demand, job)| {
+            attempt >= job.last_attempt.max(1) && !demand.forbids(worker)
+        })
+    }
+
+    /// The last attempt number of an unfinished job.
+    pub(crate) fn last_attempt(&self, index: u32) -> Option<u32> {
+        if let Some(held) = self.held.get(&index) {
+            return Some(held.attempt);
+        }
+        if self.parked.contains(index) {
+            let history = self.parked_history.get(&index);
+            return Some(history.map_or(0, |job| job.last_attempt));
+        }
+        self.fresh
+            .get(index)
+            .or_else(|| self.returned.get(index).map(|(_, job)| job.last_attempt))
     }
 
     /// Puts a job that was held among the waiting ones.
@@ -205,7 +292,7 @@ impl Batch {
     /// All unfinished jobs as ascending disjoint ranges.
     pub(crate) fn unfinished(&self) -> Vec<Range<u32>> {
         let single = |index: u32| index..index + 1;
-        let mut all: Vec<Range<u32>> = self.fresh.iter().collect();
+        let mut all: Vec<Range<u32>> = self.fresh.iter().chain(self.parked.iter()).collect();
         all.extend(self.returned.indices().map(single));
         all.extend(self.held.keys().copied().map(single));
         all.sort_unstable_by_key(|range| range.start);

@@ -51,7 +51,7 @@ struct Level {
 #[derive(Clone, Debug)]
 pub(crate) struct Class {
     pub(crate) requirements: Requirements,
-    /// Connected workers that satisfy it and take jobs.
+    /// Workers that satisfy it and take jobs.
     pub(crate) workers: BTreeSet<WorkerId>,
     /// Batches with waiting jobs.
     pub(crate) ready: BTreeSet<Turn>,

@@ -40,6 +40,16 @@ pub struct Config {
     /// Microseconds after which an unstarted job is called back from its worker if another one
     /// is idle. Default 20 000, five times the look-ahead: the worker is behind its estimate.
     pub recall_after_us: u64,
+    /// Microseconds a worker whose connection is lost keeps what it holds. Default 30 s: enough for a
+    /// restart of the caller or of a switch, and short beside the jobs that are worth keeping.
+    pub lease_us: u64,
+    /// A worker on which so many different jobs in a row ended by a fault of the host, with no success
+    /// in between, is put aside. Default 5: more than the attempts one job may have by default, so that
+    /// no single bad job does it, and few enough that a broken host spoils little.
+    pub host_fault_limit: u32,
+    /// A worker that was distrusted so often is put aside. Default 2: once may have been the fault of
+    /// the others.
+    pub distrust_limit: u32,
 }
 
 impl Default for Config {
@@ -48,6 +58,9 @@ impl Default for Config {
             window: Window::default(),
             patience_us: 1_000_000,
             recall_after_us: 20_000,
+            lease_us: 30_000_000,
+            host_fault_limit: 5,
+            distrust_limit: 2,
         }
     }
 }

@@ -161,12 +161,12 @@ impl Scheduler {
     /// free slots for. To be called when nobody can take a waiting job.
     pub(crate) fn recall(&mut self, now: Time, effects: &mut Vec<Effect>) {
         for (&idle_id, idle) in &self.workers {
-            if idle.draining || idle.lone.is_some() {
+            if !idle.takes_jobs() || idle.lone.is_some() {
                 continue;
             }
             let mut free = idle.slots().saturating_sub(idle.held.len());
             for (&id, busy) in &self.workers {
-                if id == idle_id {
+                if id == idle_id || busy.away_since.is_some() {
                     continue;
                 }
                 let ahead = busy.held.len().saturating_sub(busy.slots());
@@ -181,7 +181,9 @@ impl Scheduler {
                         continue;
                     };
                     let is_late = now.micros_since(held.since) >= self.config.recall_after_us;
-                    if is_late && !held.recalled && idle.classes.contains(&batch.class) {
+                    let may_have_it = idle.classes.contains(&batch.class)
+                        && !held.trouble.as_ref().is_some_and(|t| t.forbids(idle_id));
+                    if is_late && !held.recalled && may_have_it {
                         held.recalled = true;
                         free -= 1;
                         effects.push(Effect::Recall {

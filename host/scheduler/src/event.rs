@@ -22,8 +22,7 @@ pub struct BatchSpec {
     pub memory: u64,
     /// Labels a worker must have, with these values. Default none.
     pub labels: BTreeMap<String, String>,
-    /// How often one job is tried again after outcomes that are the host's fault
-    /// ([`OutcomeClass::is_retryable`]). Default 2.
+    /// How often one job is tried again after reports that ask for it ([`Then::Retry`]). Default 2.
     pub retries: u32,
     /// A job that takes this many workers down with it is given up, at least 1. With 1 nobody can
     /// tell the culprit from jobs that ran beside it. Default 3.
@@ -64,6 +63,44 @@ pub struct Claim {
     pub attempt: u32,
 }
 
+/// What an unfinished job went through before a restart of the caller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Its position in the batch.
+    pub index: u32,
+    /// The highest number it was handed out under; a worker that says it holds this very attempt,
+    /// or a later one, keeps it.
+    pub last_attempt: u32,
+    /// How often it was tried again after [`Then::Retry`].
+    pub failures: u32,
+    /// Worker and attempt of each loss it is blamed for, in order.
+    pub losses: Vec<(WorkerId, u32)>,
+    /// Workers it must never go to again, because they had it under [`Then::Confirm`].
+    pub avoid: Vec<WorkerId>,
+}
+
+/// What becomes of a job after a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Then {
+    /// It is final.
+    Decide,
+    /// The job is tried again, best on another worker, unless it was as often as its batch allows:
+    /// then it is final.
+    Retry,
+    /// The job waits for a worker that has not had it under `Confirm`, and for as long as it takes:
+    /// several workers are to come to the same result, and the caller compares.
+    Confirm,
+}
+
+/// Why a worker is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Distrust {
+    /// Other workers agreed on another result than its own.
+    Outvoted,
+    /// A late result of it is not the one that was accepted.
+    Contradicted,
+}
+
 /// How an attempt ended, as far as scheduling cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OutcomeClass {
@@ -83,9 +120,18 @@ pub enum OutcomeClass {
 }
 
 impl OutcomeClass {
-    /// Whether another attempt, best on another worker, may end differently.
+    /// Whether another attempt, best on another worker, may end differently: where callers have no
+    /// rule of their own, after these [`Then::Retry`].
     pub fn is_retryable(self) -> bool {
         !matches!(self, OutcomeClass::Ok | OutcomeClass::Failed)
+    }
+
+    /// Whether it speaks against the host and not against the job.
+    pub(crate) fn is_host_fault(self) -> bool {
+        matches!(
+            self,
+            OutcomeClass::HostOutOfMemory | OutcomeClass::HostPanic
+        )
     }
 
     /// Whether its service time says how long jobs of its batch run. A host that fails fast does
@@ -101,15 +147,19 @@ impl OutcomeClass {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A new batch. `finished` are jobs that already have their outcome, for a batch that is restored
-    /// after a restart; they are never handed out.
+    /// A new batch, or one that is restored after a restart of the caller.
     Submit {
         /// Its name, not in use.
         batch: BatchId,
         /// What it asks for.
         spec: BatchSpec,
-        /// Ranges of finished jobs, in any order.
+        /// Ranges of jobs that have their outcome already, in any order. They are never handed out.
         finished: Vec<Range<u32>>,
+        /// Ranges of jobs that are kept apart, in any order: neither finished nor waiting, until
+        /// [`Event::Released`] or [`Event::Answered`].
+        parked: Vec<Range<u32>>,
+        /// What unfinished jobs went through; of several about one job the first counts.
+        known: Vec<Known>,
     },
     /// `count` more jobs at the end of a batch.
     Extend {
@@ -122,12 +172,31 @@ pub enum Event {
     /// claims, waiting jobs are adopted and the rest is revoked. Jobs handed to it before that it
     /// does not claim never reached it and wait again without blame; if the worker is a new
     /// process, send [`Event::WorkerLost`] first.
+    ///
+    /// A worker that was away is so no more; if it was draining when it went, it still is.
     WorkerJoined {
         /// The worker.
         worker: WorkerId,
         /// What it offers from now on.
         spec: WorkerSpec,
         /// All attempts it holds, finished ones it has not delivered included.
+        holds: Vec<Claim>,
+    },
+    /// The connection of a worker is lost and its lease goes on: it keeps what it holds, its reports
+    /// count, and it takes no jobs. After [`Config::lease_us`](crate::Config::lease_us) it is lost.
+    WorkerAway {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// After a restart of the caller, once its batches are submitted: this worker was known before,
+    /// held these attempts, and is away from now on. Waiting jobs are adopted; of the rest nothing
+    /// is said, since there is no connection to say it on.
+    WorkerRestored {
+        /// The worker, not known.
+        worker: WorkerId,
+        /// What it offers.
+        spec: WorkerSpec,
+        /// All attempts it held, in the order it got them.
         holds: Vec<Claim>,
     },
     /// A worker is gone and its leases are over.
@@ -150,6 +219,8 @@ pub enum Event {
         attempt: u32,
         /// How it ended.
         class: OutcomeClass,
+        /// What becomes of the job.
+        then: Then,
         /// How long it occupied its slot, in microseconds.
         service_time_us: u64,
     },
@@ -161,6 +232,41 @@ pub enum Event {
         /// The attempts.
         jobs: Vec<Claim>,
     },
+    /// These jobs got their outcome in another way. They finish without any further effect of their
+    /// own; held ones are revoked. Finished ones are left alone.
+    Answered {
+        /// The batch.
+        batch: BatchId,
+        /// Indices of the jobs.
+        jobs: Vec<u32>,
+    },
+    /// These parked jobs are to run after all. Others are left alone.
+    Released {
+        /// The batch.
+        batch: BatchId,
+        /// Indices of the jobs.
+        jobs: Vec<u32>,
+    },
+    /// Finished jobs wait again, without their history; those that have not finished are left
+    /// alone. If the batch was cancelled, it no longer is.
+    Reopen {
+        /// The batch.
+        batch: BatchId,
+        /// Ranges of indices, in any order.
+        jobs: Vec<Range<u32>>,
+        /// Their attempts are numbered from the next number on, so that no report of an attempt up
+        /// to this one counts.
+        first_attempt: u32,
+    },
+    /// A worker was found wrong. The second time ([`Config::distrust_limit`]) it is put aside.
+    ///
+    /// [`Config::distrust_limit`]: crate::Config::distrust_limit
+    Distrust {
+        /// The worker.
+        worker: WorkerId,
+        /// How.
+        why: Distrust,
+    },
     /// End all jobs of a batch that have not finished. It cannot be extended any more.
     Cancel {
         /// The batch.
@@ -171,15 +277,15 @@ pub enum Event {
         /// The batch.
         batch: BatchId,
     },
-    /// Time passed. Needed only to call jobs back from workers that are stuck; every 20 to 100 ms
-    /// is a good rate.
+    /// Time passed. Needed to call jobs back from workers that are stuck and to end leases; every 20
+    /// to 100 ms is a good rate.
     Tick,
 }
 
 /// Why a held job waits again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryReason {
-    /// It ended by a fault of its host.
+    /// It ended so, and the report asked for another attempt.
     Outcome(OutcomeClass),
     /// Its worker was lost; `blamed` if it may have been running and this counts as a loss.
     WorkerLost {
@@ -203,8 +309,10 @@ pub enum Verdict {
 /// Why an event, or a part of it, changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ignored {
-    /// No such worker is connected.
+    /// No such worker.
     UnknownWorker(WorkerId),
+    /// A worker of this name exists and cannot be restored.
+    KnownWorker(WorkerId),
     /// No such batch, or it was forgotten.
     UnknownBatch(BatchId),
     /// A batch of this name exists.
@@ -224,10 +332,11 @@ pub enum Effect {
         worker: WorkerId,
         /// The job.
         job: JobId,
-        /// The number of this hand-out: the first is 1.
+        /// The number of this hand-out, higher than those before: the first is 1.
         attempt: u32,
     },
-    /// Tell the worker to stop or drop this attempt; its report will not count.
+    /// Tell the worker to stop or drop this attempt; its report will not count. A worker that is away
+    /// is told when it joins again.
     Revoke {
         /// The worker.
         worker: WorkerId,
@@ -273,6 +382,27 @@ pub enum Effect {
         /// The attempt reported.
         attempt: u32,
     },
+    /// The job waits for another worker to come to the same result.
+    Unconfirmed {
+        /// The job.
+        job: JobId,
+        /// The attempt that ended.
+        attempt: u32,
+        /// The worker that held it, and will not get it again.
+        worker: WorkerId,
+    },
+    /// The lease of a worker that was away has ended: it is lost, and what follows from that comes
+    /// next.
+    LeaseEnded {
+        /// The worker.
+        worker: WorkerId,
+    },
+    /// The worker takes no more jobs, because it failed too often by its own fault. If one day nobody
+    /// else is left for what it can run, it is taken back.
+    PutAside {
+        /// The worker.
+        worker: WorkerId,
+    },
     /// The job waits again after a failed attempt. For information.
     Retried {
         /// The job.
@@ -285,7 +415,8 @@ pub enum Effect {
         reason: RetryReason,
     },
     /// All jobs of the batch that are known so far have their outcome. Comes again if the batch is
-    /// extended and finishes again, and at once for a batch submitted without unfinished jobs.
+    /// extended or reopened and finishes again, and at once for a batch submitted or reopened without
+    /// unfinished jobs.
     BatchDone {
         /// The batch.
         batch: BatchId,

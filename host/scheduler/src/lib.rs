@@ -6,14 +6,28 @@
 //!
 //! # The life of a job
 //!
-//! A job is in exactly one of three states. **Waiting**: a number inside a range of its batch, or,
+//! A job is in exactly one of four states. **Waiting**: a number inside a range of its batch, or,
 //! if it came back from a worker, an entry of a small map. **Held**: handed to one worker under an
-//! attempt number. **Finished**: nothing is kept; a job that is neither waiting nor held has
-//! finished. Each job gets exactly one final effect: [`Effect::Done`] or a place in one
-//! [`Effect::Cancelled`] range.
+//! attempt number. **Parked**: kept apart by the caller, who expects its outcome from elsewhere.
+//! **Finished**: nothing is kept; a job that is none of the others has finished. Each job finishes
+//! exactly once, by [`Effect::Done`], a place in one [`Effect::Cancelled`] range, or
+//! [`Event::Answered`]; only [`Event::Reopen`] gives it another life.
 //!
 //! Every hand-out raises the job's attempt number. A report counts only if it comes from the worker
-//! that holds the job and names the current attempt; anything else is [`Effect::Superseded`].
+//! that holds the job and names the current attempt; anything else is [`Effect::Superseded`]. What
+//! becomes of the job then is the caller's choice: [`Then`].
+//!
+//! # Leases and restarts
+//!
+//! A worker whose connection is lost is *away*: it keeps what it holds for [`Config::lease_us`] and
+//! is told nothing: no job is assigned to it, revoked or recalled. If it joins again in time, it
+//! says what it holds, and the difference is settled; if not, it is lost. The lease of a connected
+//! worker does not end, so a long job needs no renewal. No job has two holders, because a job
+//! that is handed out again was taken from its holder before.
+//!
+//! Nothing of this is written anywhere. A caller that starts again submits its batches with what it
+//! kept ([`Known`]) and restores the workers that it knew ([`Event::WorkerRestored`]): they are
+//! away until they join.
 //!
 //! # Whose turn it is
 //!
@@ -38,7 +52,7 @@
 //!
 //! # Failures
 //!
-//! Outcomes that are the host's fault are retried up to the batch's `retries`, on another matching
+//! After [`Then::Retry`] a job is tried again up to the batch's `retries`, on another matching
 //! worker if one is connected.
 //!
 //! When a worker is lost we cannot know what it ran, only that it starts jobs in the order it got
@@ -47,6 +61,16 @@
 //! doubt. A job with one loss left before its limit runs *alone* on an otherwise empty worker, and only
 //! a loss suffered alone is its last: a job that kills workers is found out with evidence, and
 //! jobs that ran or waited beside it are not blamed.
+//!
+//! A worker on which several different jobs in a row end by a fault of the host, or whose results are
+//! found wrong, is *put aside*: it takes no more jobs while others can do its work. It is a property of
+//! the worker and outlasts its reconnects; if one day a batch has nobody else, it is taken back.
+//!
+//! # Confirmation
+//!
+//! After [`Then::Confirm`] a job waits for a worker that has not had it under `Confirm`. Unlike the
+//! choice of another worker for a retry, this is kept whatever happens: where there is no other
+//! worker, the job waits.
 //!
 //! # Room
 //!
@@ -59,9 +83,14 @@
 //!
 //! A report costs O(log n) in the number of batches and of held jobs, times the number of classes
 //! its worker satisfies. Submitting, extending and job returns cost O(workers) more, since any of them
-//! may take the new jobs. Waiting jobs cost no memory of their own; jobs that came back cost an entry.
+//! may take the new jobs; so do workers that come, go or are put aside. Reopening and cancelling read
+//! the whole batch. A worker passes by the batches of which it has had all waiting jobs under `Confirm`
+//! one by one. Waiting and parked jobs cost no memory of their own; jobs that came back cost an entry.
 
+mod aside;
 mod batch;
+mod batches;
+mod check;
 mod class;
 mod config;
 mod dispatch;
@@ -77,7 +106,8 @@ mod worker;
 
 pub use config::{Config, Window};
 pub use event::{
-    BatchSpec, Claim, Effect, Event, Ignored, OutcomeClass, RetryReason, Verdict, WorkerSpec,
+    BatchSpec, Claim, Distrust, Effect, Event, Ignored, Known, OutcomeClass, RetryReason, Then,
+    Verdict, WorkerSpec,
 };
 pub use ids::{BatchId, JobId, Time, WorkerId};
 pub use scheduler::Scheduler;

@@ -1,10 +1,9 @@
-//! Workers that come, go, and come back.
+//! Workers that come, go, and come back within their lease or after it.
 
 use std::collections::BTreeSet;
 
 use crate::batch::Held;
 use crate::scheduler::{Return, Scheduler, ignored, served};
-use crate::worker::Worker;
 use crate::{Claim, Effect, Ignored, JobId, Time, Verdict, WorkerId, WorkerSpec};
 
 impl Scheduler {
@@ -16,29 +15,29 @@ impl Scheduler {
         holds: &[Claim],
         effects: &mut Vec<Effect>,
     ) {
-        if let Some(known) = self.workers.get(&id) {
-            let held: Vec<JobId> = known.held.values().copied().collect();
-            let claimed: BTreeSet<Claim> = holds.iter().copied().collect();
-            for job in held {
-                let is_gone = |held: &Held| {
-                    let attempt = held.attempt;
-                    !claimed.contains(&Claim { job, attempt })
-                };
-                if let Some(held) = self.take_held(id, job, is_gone) {
-                    self.put_back(id, job, held, &Return::Unharmed, effects);
-                }
+        let claimed: BTreeSet<Claim> = holds.iter().copied().collect();
+        let held: Vec<JobId> = self.held_by(id).collect();
+        for job in held {
+            let is_gone = |held: &Held| {
+                let attempt = held.attempt;
+                !claimed.contains(&Claim { job, attempt })
+            };
+            if let Some(held) = self.take_held(id, job, is_gone) {
+                self.put_back(id, job, held, &Return::Unharmed, effects);
             }
-            self.leave_classes(id);
         }
-        let worker = self
-            .workers
-            .entry(id)
-            .or_insert_with(|| Worker::new(WorkerSpec::default()));
+        self.leave_classes(id);
+        let worker = self.workers.entry(id).or_default();
         worker.spec = spec;
-        worker.draining = false;
+        match worker.away_since.take() {
+            Some(since) => {
+                self.leases.remove(&(since, id));
+            }
+            None => worker.draining = false,
+        }
         self.enter_classes(id);
         for &claim in holds {
-            if !self.holds(id, claim) && !self.adopt(now, id, claim) {
+            if !self.keep(id, claim) && !self.adopt(now, id, claim) {
                 let Claim { job, attempt } = claim;
                 effects.push(Effect::Revoke {
                     worker: id,
@@ -47,26 +46,72 @@ impl Scheduler {
                 });
             }
         }
+        self.take_back();
         self.wake_all();
     }
 
-    fn holds(&self, id: WorkerId, claim: Claim) -> bool {
-        self.batches
-            .get(&claim.job.batch)
-            .and_then(|batch| batch.held.get(&claim.job.index))
-            .is_some_and(|held| held.worker == id && held.attempt == claim.attempt)
+    pub(crate) fn restore(
+        &mut self,
+        now: Time,
+        id: WorkerId,
+        spec: WorkerSpec,
+        holds: &[Claim],
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.workers.contains_key(&id) {
+            effects.push(ignored(Ignored::KnownWorker(id)));
+            return;
+        }
+        let worker = self.workers.entry(id).or_default();
+        worker.spec = spec;
+        worker.away_since = Some(now);
+        self.leases.insert((now, id));
+        for &claim in holds {
+            self.adopt(now, id, claim);
+        }
+    }
+
+    pub(crate) fn go_away(&mut self, now: Time, id: WorkerId, effects: &mut Vec<Effect>) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            effects.push(ignored(Ignored::UnknownWorker(id)));
+            return;
+        };
+        let since = *worker.away_since.get_or_insert(now);
+        self.leases.insert((since, id));
+        self.leave_classes(id);
+        self.take_back();
+        self.wake_all();
+    }
+
+    /// Workers that have been away for too long are lost.
+    pub(crate) fn end_leases(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        while let Some(&(since, worker)) = self.leases.first()
+            && now.micros_since(since) >= self.config.lease_us
+        {
+            effects.push(Effect::LeaseEnded { worker });
+            self.lose(worker, effects);
+        }
+    }
+
+    /// Lets a worker keep what it is known to hold; whether it is.
+    fn keep(&mut self, id: WorkerId, claim: Claim) -> bool {
+        let batch = self.batches.get_mut(&claim.job.batch);
+        let held = batch.and_then(|batch| batch.held.get_mut(&claim.job.index));
+        let Some(held) = held.filter(|held| held.worker == id && held.attempt == claim.attempt)
+        else {
+            return false;
+        };
+        // If it was asked to give the job back, the question or the answer was lost.
+        held.recalled = false;
+        true
     }
 
     /// Lets a worker keep a waiting job that it says it holds, unless the job was handed out again
     /// since; whether it may.
     fn adopt(&mut self, now: Time, id: WorkerId, claim: Claim) -> bool {
         let Claim { job, attempt } = claim;
-        let waits = self
-            .batches
-            .get(&job.batch)
-            .and_then(|batch| batch.last_attempt(job.index))
-            .is_some_and(|last| attempt >= last.max(1));
-        if !waits {
+        let batch = self.batches.get(&job.batch);
+        if !batch.is_some_and(|batch| batch.may_adopt(id, job.index, attempt)) {
             return false;
         }
         let order = self.next_order();
@@ -136,7 +181,10 @@ impl Scheduler {
                 self.put_back(id, job, held, &Return::Lost { blamed }, effects);
             }
         }
-        self.workers.remove(&id);
+        if let Some(since) = self.workers.remove(&id).and_then(|w| w.away_since) {
+            self.leases.remove(&(since, id));
+        }
+        self.take_back();
         self.wake_all();
     }
 
@@ -147,11 +195,13 @@ impl Scheduler {
         };
         worker.draining = true;
         self.leave_classes(id);
+        self.take_back();
         self.wake_all();
     }
 
-    fn enter_classes(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(&id) else {
+    pub(crate) fn enter_classes(&mut self, id: WorkerId) {
+        let worker = self.workers.get_mut(&id);
+        let Some(worker) = worker.filter(|worker| worker.takes_jobs()) else {
             return;
         };
         let mut reached = Vec::new();
@@ -179,7 +229,7 @@ impl Scheduler {
         }
     }
 
-    fn leave_classes(&mut self, id: WorkerId) {
+    pub(crate) fn leave_classes(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::WorkerId;
+use crate::{Known, WorkerId};
 
 /// At most so many workers are remembered to be avoided, the latest: it bounds what one job can
 /// cost, and no sane batch retries as often.
@@ -27,24 +27,32 @@ pub(crate) enum Place {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Demand {
     pub(crate) place: Place,
-    /// Sorted.
+    /// Not these while there are others. Sorted.
     pub(crate) avoid: Vec<WorkerId>,
+    /// Never these. Sorted.
+    pub(crate) never: Vec<WorkerId>,
 }
 
 impl Demand {
-    /// Whether `worker` must leave the job to another of the `matching` workers.
+    /// Whether `worker` must leave the job to another of the `matching` workers, now or for ever.
     pub(crate) fn avoids(&self, worker: WorkerId, matching: &BTreeSet<WorkerId>) -> bool {
-        self.avoid.binary_search(&worker).is_ok()
-            && matching
-                .iter()
-                .any(|w| self.avoid.binary_search(w).is_err())
+        self.forbids(worker)
+            || (self.avoid.binary_search(&worker).is_ok()
+                && matching
+                    .iter()
+                    .any(|&w| self.avoid.binary_search(&w).is_err() && !self.forbids(w)))
+    }
+
+    /// Whether `worker` must not have the job whatever happens.
+    pub(crate) fn forbids(&self, worker: WorkerId) -> bool {
+        self.never.binary_search(&worker).is_ok()
     }
 }
 
-/// The record of a job that had a failed attempt.
+/// The record of a job of which an attempt ended and did not decide it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trouble {
-    /// Retryable outcomes so far.
+    /// How often it was tried again after a report.
     pub(crate) failures: u32,
     /// Worker and attempt of each loss it is blamed for.
     pub(crate) losses: Vec<(WorkerId, u32)>,
@@ -52,15 +60,45 @@ pub(crate) struct Trouble {
     pub(crate) careful: bool,
     /// Workers it failed on, latest last.
     avoid: Vec<WorkerId>,
+    /// Workers whose result others are to confirm, sorted. Not bounded here: there is one for each
+    /// result that the caller asked for.
+    never: Vec<WorkerId>,
 }
 
 impl Trouble {
+    /// The record that a caller kept over its restart.
+    pub(crate) fn known(known: Known) -> Self {
+        let mut trouble = Trouble {
+            failures: known.failures,
+            careful: !known.losses.is_empty(),
+            ..Trouble::default()
+        };
+        for &(worker, _) in &known.losses {
+            trouble.avoid(worker);
+        }
+        trouble.losses = known.losses;
+        for worker in known.avoid {
+            trouble.forbid(worker);
+        }
+        trouble
+    }
+
     pub(crate) fn avoid(&mut self, worker: WorkerId) {
         self.avoid.retain(|&w| w != worker);
         if self.avoid.len() == AVOID_LIMIT {
             self.avoid.remove(0);
         }
         self.avoid.push(worker);
+    }
+
+    pub(crate) fn forbid(&mut self, worker: WorkerId) {
+        if let Err(position) = self.never.binary_search(&worker) {
+            self.never.insert(position, worker);
+        }
+    }
+
+    pub(crate) fn forbids(&self, worker: WorkerId) -> bool {
+        self.never.binary_search(&worker).is_ok()
     }
 
     /// The worker was not lost after all.
@@ -76,7 +114,11 @@ impl Trouble {
         };
         let mut avoid = self.avoid.clone();
         avoid.sort_unstable();
-        Demand { place, avoid }
+        Demand {
+            place,
+            avoid,
+            never: self.never.clone(),
+        }
     }
 }
 
@@ -85,6 +127,22 @@ impl Trouble {
 pub(crate) struct Returned {
     pub(crate) last_attempt: u32,
     pub(crate) trouble: Option<Box<Trouble>>,
+}
+
+impl Returned {
+    /// A job as it was before a restart of the caller.
+    pub(crate) fn known(known: Known) -> Self {
+        let Known {
+            last_attempt,
+            failures,
+            ..
+        } = known;
+        let has_trouble = failures > 0 || !known.losses.is_empty() || !known.avoid.is_empty();
+        Returned {
+            last_attempt,
+            trouble: has_trouble.then(|| Box::new(Trouble::known(known))),
+        }
+    }
 }
 
 /// All jobs of a batch that came back and wait.

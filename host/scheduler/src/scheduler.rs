@@ -1,29 +1,35 @@
-//! The state, and what each event does to it. Who gets which job then is in `dispatch`.
+//! The state, and what reports do to it. What callers ask of batches is in `batches`, workers come
+//! and go in `membership`, and who gets which job then is in `dispatch`.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use crate::batch::{Batch, Held};
+use crate::batches::Submission;
 use crate::class::{Class, ClassId, Pass, Requirements};
 use crate::config::Config;
 use crate::estimate;
 use crate::returned::Trouble;
 use crate::worker::Worker;
 use crate::{
-    BatchId, BatchSpec, Claim, Effect, Event, Ignored, JobId, OutcomeClass, RetryReason, Time,
-    Verdict, WorkerId,
+    BatchId, Claim, Effect, Event, Ignored, JobId, OutcomeClass, RetryReason, Then, Time, Verdict,
+    WorkerId,
 };
 
 /// The state machine; see the crate's documentation.
 #[derive(Clone, Debug, Default)]
 pub struct Scheduler {
     pub(crate) config: Config,
-    pub(crate) batches: BTreeMap<BatchId, Batch>,
+    /// Boxed, because a map leaves about half of its room empty when keys ascend.
+    pub(crate) batches: BTreeMap<BatchId, Box<Batch>>,
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
     pub(crate) classes: BTreeMap<ClassId, Class>,
-    class_ids: BTreeMap<Requirements, ClassId>,
-    next_class: ClassId,
+    pub(crate) class_ids: BTreeMap<Requirements, ClassId>,
+    pub(crate) next_class: ClassId,
+    /// Workers that are away, the longest first.
+    pub(crate) leases: BTreeSet<(Time, WorkerId)>,
+    /// Parked jobs of all batches.
+    pub(crate) parked: u64,
     /// Counts hand-outs, so that each worker's jobs are known in their order.
     next_order: u64,
     pub(crate) superseded: u64,
@@ -37,8 +43,10 @@ pub struct Scheduler {
 pub(crate) enum Return {
     /// Nothing happened to it.
     Unharmed,
-    /// Its host failed.
+    /// It is tried again after a report.
     Failed(OutcomeClass),
+    /// Another worker is to come to the same result.
+    Unconfirmed,
     /// Its worker was lost.
     Lost { blamed: bool },
 }
@@ -54,15 +62,42 @@ impl Scheduler {
 
     /// Takes one event in and appends what follows from it to `effects`.
     pub fn step(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
+        let is_tick = matches!(event, Event::Tick);
+        self.take_in(now, event, effects);
+        self.end_leases(now, effects);
+        self.dispatch(now, effects);
+        if is_tick {
+            self.recall(now, effects);
+        }
+    }
+
+    fn take_in(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Submit {
                 batch,
                 spec,
                 finished,
+                parked,
+                known,
             } => {
-                self.submit(batch, &spec, &finished, effects);
+                let submission = Submission {
+                    spec: &spec,
+                    finished: &finished,
+                    parked: &parked,
+                    known,
+                };
+                self.submit(batch, submission, effects);
             }
             Event::Extend { batch, count } => self.extend(batch, count, effects),
+            Event::Answered { batch, jobs } => self.answer(batch, &jobs, effects),
+            Event::Released { batch, jobs } => self.release(batch, &jobs, effects),
+            Event::Reopen {
+                batch,
+                jobs,
+                first_attempt,
+            } => self.reopen(batch, &jobs, first_attempt, effects),
+            Event::Cancel { batch } => self.cancel(batch, effects),
+            Event::Forget { batch } => self.forget(batch, effects),
             Event::WorkerJoined {
                 worker,
                 spec,
@@ -70,110 +105,38 @@ impl Scheduler {
             } => {
                 self.join(now, worker, spec, &holds, effects);
             }
+            Event::WorkerRestored {
+                worker,
+                spec,
+                holds,
+            } => {
+                self.restore(now, worker, spec, &holds, effects);
+            }
+            Event::WorkerAway { worker } => self.go_away(now, worker, effects),
             Event::WorkerLost { worker } => self.lose(worker, effects),
             Event::WorkerDraining { worker } => self.drain(worker, effects),
+            Event::Distrust { worker, why } => self.distrust(worker, why, effects),
             Event::Finished {
                 worker,
                 job,
                 attempt,
                 class,
+                then,
                 service_time_us,
             } => {
                 let claim = Claim { job, attempt };
-                self.finish(worker, claim, class, service_time_us, effects);
+                self.finish(worker, claim, (class, then), service_time_us, effects);
             }
             Event::GivenBack { worker, jobs } => self.given_back(now, worker, &jobs, effects),
-            Event::Cancel { batch } => {
-                if self.batches.contains_key(&batch) {
-                    self.cancel(batch, effects);
-                } else {
-                    effects.push(ignored(Ignored::UnknownBatch(batch)));
-                }
-            }
-            Event::Forget { batch } => self.forget(batch, effects),
-            Event::Tick => {
-                self.wake_all();
-                self.dispatch(now, effects);
-                self.recall(now, effects);
-            }
+            Event::Tick => self.wake_all(),
         }
-        self.dispatch(now, effects);
-    }
-
-    fn submit(
-        &mut self,
-        id: BatchId,
-        spec: &BatchSpec,
-        finished: &[Range<u32>],
-        effects: &mut Vec<Effect>,
-    ) {
-        if self.batches.contains_key(&id) {
-            effects.push(ignored(Ignored::DuplicateBatch(id)));
-            return;
-        }
-        let class = self.class_for(spec);
-        self.batches.insert(id, Batch::new(id, class, spec));
-        self.change(id, |batch| {
-            batch.grow_to(spec.count);
-            batch.restore(finished);
-        });
-        self.wake_class(class);
-        self.announce_if_done(id, effects);
-    }
-
-    /// The class of a new batch, which becomes its member.
-    fn class_for(&mut self, spec: &BatchSpec) -> ClassId {
-        let requirements = Requirements {
-            labels: spec.labels.clone(),
-            memory: spec.memory,
-        };
-        let id = self
-            .class_ids
-            .get(&requirements)
-            .copied()
-            .unwrap_or_else(|| {
-                let id = self.next_class;
-                self.next_class += 1;
-                let mut class = Class::new(requirements.clone());
-                for (&worker_id, worker) in &mut self.workers {
-                    if !worker.draining && requirements.match_worker(&worker.spec) {
-                        class.workers.insert(worker_id);
-                        worker.classes.push(id);
-                    }
-                }
-                self.classes.insert(id, class);
-                self.class_ids.insert(requirements, id);
-                id
-            });
-        if let Some(class) = self.classes.get_mut(&id) {
-            class.add_batch(spec.priority);
-        }
-        id
-    }
-
-    fn extend(&mut self, id: BatchId, count: u32, effects: &mut Vec<Effect>) {
-        let Some(batch) = self.batches.get(&id) else {
-            effects.push(ignored(Ignored::UnknownBatch(id)));
-            return;
-        };
-        if batch.cancelled {
-            effects.push(ignored(Ignored::CancelledBatch(id)));
-            return;
-        }
-        let Some(total) = batch.count.checked_add(count) else {
-            effects.push(ignored(Ignored::TooManyJobs(id)));
-            return;
-        };
-        let class = batch.class;
-        self.change(id, |batch| batch.grow_to(total));
-        self.wake_class(class);
     }
 
     fn finish(
         &mut self,
         id: WorkerId,
         claim: Claim,
-        class: OutcomeClass,
+        (class, then): (OutcomeClass, Then),
         service_us: u64,
         effects: &mut Vec<Effect>,
     ) {
@@ -196,15 +159,18 @@ impl Scheduler {
             }
         });
         let failures = held.trouble.as_ref().map_or(0, |trouble| trouble.failures);
-        let retries = self
-            .batches
-            .get(&job.batch)
-            .map_or(0, |batch| batch.retries);
-        if class.is_retryable() && failures < retries {
-            self.put_back(id, job, held, &Return::Failed(class), effects);
-        } else {
-            self.conclude(id, job, attempt, Verdict::Reported(class), effects);
+        let batch = self.batches.get(&job.batch);
+        let may_retry = batch.is_some_and(|batch| failures < batch.retries);
+        match then {
+            Then::Retry if may_retry => {
+                self.put_back(id, job, held, &Return::Failed(class), effects);
+            }
+            Then::Confirm => self.put_back(id, job, held, &Return::Unconfirmed, effects),
+            Then::Retry | Then::Decide => {
+                self.conclude(id, job, attempt, Verdict::Reported(class), effects);
+            }
         }
+        self.note_outcome(id, job, class, effects);
     }
 
     fn given_back(&mut self, now: Time, id: WorkerId, jobs: &[Claim], effects: &mut Vec<Effect>) {
@@ -225,72 +191,6 @@ impl Scheduler {
         {}
     }
 
-    fn cancel(&mut self, id: BatchId, effects: &mut Vec<Effect>) {
-        let Some(batch) = self.batches.get_mut(&id) else {
-            return;
-        };
-        batch.cancelled = true;
-        if batch.is_done() {
-            return;
-        }
-        let unfinished = batch.unfinished();
-        let held: Vec<u32> = batch.held.keys().copied().collect();
-        self.wake
-            .extend(batch.blocked.take().and_then(|blocked| blocked.reserved));
-        for index in held {
-            let job = JobId { batch: id, index };
-            let holder = self
-                .batches
-                .get(&id)
-                .and_then(|b| b.held.get(&index))
-                .map(|h| h.worker);
-            let Some(worker) = holder else { continue };
-            if let Some(held) = self.take_held(worker, job, |_| true) {
-                effects.push(Effect::Revoke {
-                    worker,
-                    job,
-                    attempt: held.attempt,
-                });
-                self.wake.push(worker);
-            }
-        }
-        self.change(id, |batch| {
-            batch.fresh.clear();
-            batch.returned.clear();
-            batch.done.cancelled += unfinished
-                .iter()
-                .map(|range| u64::from(range.end - range.start))
-                .sum::<u64>();
-        });
-        effects.extend(
-            unfinished
-                .into_iter()
-                .map(|jobs| Effect::Cancelled { batch: id, jobs }),
-        );
-        effects.push(Effect::BatchDone { batch: id });
-    }
-
-    fn forget(&mut self, id: BatchId, effects: &mut Vec<Effect>) {
-        self.cancel(id, effects);
-        let Some(batch) = self.batches.remove(&id) else {
-            effects.push(ignored(Ignored::UnknownBatch(id)));
-            return;
-        };
-        let Some(class) = self.classes.get_mut(&batch.class) else {
-            return;
-        };
-        class.remove_batch(batch.priority);
-        if class.is_unused() {
-            self.class_ids.remove(&class.requirements);
-            for worker in &class.workers {
-                if let Some(worker) = self.workers.get_mut(worker) {
-                    worker.classes.retain(|&member| member != batch.class);
-                }
-            }
-            self.classes.remove(&batch.class);
-        }
-    }
-
     /// Changes a batch and keeps its class in step. A batch that becomes ready by it starts no
     /// earlier than its neighbours are.
     pub(crate) fn change<R>(
@@ -299,11 +199,12 @@ impl Scheduler {
         change: impl FnOnce(&mut Batch) -> R,
     ) -> Option<R> {
         let batch = self.batches.get_mut(&id)?;
-        let (turn, waiting) = (batch.turn(), batch.waiting());
+        let (turn, waiting, parked) = (batch.turn(), batch.waiting(), batch.parked.len());
         let result = change(batch);
         if waiting == 0 && batch.waiting() > 0 {
             batch.pass = batch.pass.max(served(&self.classes, &self.workers, batch));
         }
+        self.parked = self.parked + u64::from(batch.parked.len()) - u64::from(parked);
         if let Some(class) = self.classes.get_mut(&batch.class) {
             class.waiting = class.waiting + u64::from(batch.waiting()) - u64::from(waiting);
             class.move_turn(turn, batch.turn());
@@ -361,6 +262,15 @@ impl Scheduler {
                     reason,
                 });
             }
+            Return::Unconfirmed => {
+                let trouble = trouble.get_or_insert_with(Box::<Trouble>::default);
+                trouble.forbid(id);
+                effects.push(Effect::Unconfirmed {
+                    job,
+                    attempt,
+                    worker: id,
+                });
+            }
             &Return::Lost { blamed } => {
                 let trouble = trouble.get_or_insert_with(Box::<Trouble>::default);
                 trouble.careful = true;
@@ -382,9 +292,9 @@ impl Scheduler {
                 Return::Unharmed | Return::Lost { blamed: false } => {
                     batch.settle(expected_us, None)
                 }
-                Return::Failed(_) | Return::Lost { blamed: true } => {}
+                Return::Failed(_) | Return::Unconfirmed | Return::Lost { blamed: true } => {}
             }
-            if !matches!(how, Return::Unharmed) {
+            if matches!(how, Return::Failed(_) | Return::Lost { .. }) {
                 batch.retried += 1;
             }
             batch.put_back(job.index, attempt, trouble);
@@ -415,8 +325,8 @@ impl Scheduler {
         self.announce_if_done(job.batch, effects);
     }
 
-    fn announce_if_done(&self, id: BatchId, effects: &mut Vec<Effect>) {
-        if self.batches.get(&id).is_some_and(Batch::is_done) {
+    pub(crate) fn announce_if_done(&self, id: BatchId, effects: &mut Vec<Effect>) {
+        if self.batches.get(&id).is_some_and(|batch| batch.is_done()) {
             effects.push(Effect::BatchDone { batch: id });
         }
     }
@@ -444,7 +354,7 @@ impl Scheduler {
         self.next_order
     }
 
-    fn wake_class(&mut self, class: ClassId) {
+    pub(crate) fn wake_class(&mut self, class: ClassId) {
         if let Some(class) = self.classes.get(&class) {
             self.wake.extend(&class.workers);
         }

@@ -1,11 +1,10 @@
-//! Questions about the state, and a check of all its invariants.
+//! Questions about the state.
 
-use std::collections::BTreeSet;
-
-use crate::batch::Batch;
-use crate::returned::Place;
+use crate::batch::{Batch, Blocked};
+use crate::class::Class;
+use crate::returned::{Demand, Place};
 use crate::scheduler::Scheduler;
-use crate::{BatchId, JobId, OutcomeClass, Time, Verdict, WorkerId};
+use crate::{BatchId, Claim, Distrust, JobId, OutcomeClass, Time, Verdict, WorkerId};
 
 /// Finished jobs by how they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,12 +25,18 @@ pub struct DoneCounts {
     pub lost_too_often: u64,
     /// Cancelled.
     pub cancelled: u64,
+    /// Answered in another way ([`Event::Answered`](crate::Event::Answered)).
+    pub answered: u64,
     /// Finished before the batch was submitted here.
     pub restored: u64,
+    /// How many of all these were followed by waiting again
+    /// ([`Event::Reopen`](crate::Event::Reopen)): such a job is counted once for each time that it
+    /// finished.
+    pub reopened: u64,
 }
 
 impl DoneCounts {
-    /// All finished jobs.
+    /// All jobs that are finished now.
     pub fn total(&self) -> u64 {
         self.ok
             + self.failed
@@ -41,7 +46,9 @@ impl DoneCounts {
             + self.stack_overflow
             + self.lost_too_often
             + self.cancelled
+            + self.answered
             + self.restored
+            - self.reopened
     }
 
     pub(crate) fn count(&mut self, verdict: &Verdict) {
@@ -58,13 +65,15 @@ impl DoneCounts {
     }
 }
 
-/// A batch in numbers. `waiting + held + done.total() == count`.
+/// A batch in numbers. `waiting + parked + held + done.total() == count`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchStatus {
     /// Jobs known so far.
     pub count: u32,
     /// Jobs that wait for a worker.
     pub waiting: u32,
+    /// Jobs that are kept apart and wait for no worker.
+    pub parked: u32,
     /// Jobs held by workers, running or not started.
     pub held: u32,
     /// Finished jobs.
@@ -90,8 +99,14 @@ pub struct WorkerStatus {
     pub done: u64,
     /// Mean service time of its latest jobs, in microseconds.
     pub service_us: Option<u64>,
-    /// Whether it takes no more jobs.
+    /// Whether it wants no more jobs.
     pub draining: bool,
+    /// Since when its connection is lost; its lease goes on.
+    pub away_since: Option<Time>,
+    /// Whether it gets no more jobs because it failed too often by its own fault.
+    pub aside: bool,
+    /// Why it was last distrusted.
+    pub distrusted: Option<Distrust>,
     /// The batch that it is kept for because it needs room.
     pub reserved_for: Option<BatchId>,
 }
@@ -108,6 +123,10 @@ pub enum WaitReason {
         /// Bytes.
         largest: u64,
     },
+    /// Workers could take it, but they are all away.
+    OnlyAway,
+    /// All that could take it have had it, and others are to come to the same result.
+    NeedsAnotherWorker,
     /// It was lost with workers before and waits to run alone on an empty one.
     NeedsEmptyWorker,
     /// About so many jobs that ask the same of a worker go first.
@@ -122,6 +141,8 @@ pub enum WaitReason {
 pub enum JobState {
     /// With no worker.
     Waiting(WaitReason),
+    /// Kept apart until it is released or answered.
+    Parked,
     /// With a worker.
     Held {
         /// The worker.
@@ -141,7 +162,7 @@ impl Scheduler {
         self.batches.keys().copied()
     }
 
-    /// All connected workers.
+    /// All workers, those that are away included.
     pub fn worker_ids(&self) -> impl Iterator<Item = WorkerId> + '_ {
         self.workers.keys().copied()
     }
@@ -156,12 +177,23 @@ impl Scheduler {
         self.classes.values().map(|class| class.waiting).sum()
     }
 
+    /// Jobs that workers hold, running or not started.
+    pub fn held(&self) -> u64 {
+        self.workers.values().map(|w| w.held.len() as u64).sum()
+    }
+
+    /// Jobs that are kept apart, of all batches.
+    pub fn parked(&self) -> u64 {
+        self.parked
+    }
+
     /// A batch in numbers.
     pub fn batch(&self, id: BatchId) -> Option<BatchStatus> {
         let batch = self.batches.get(&id)?;
         Some(BatchStatus {
             count: batch.count,
             waiting: batch.waiting(),
+            parked: batch.parked.len(),
             held: batch.held.len() as u32,
             done: batch.done,
             retried: batch.retried,
@@ -174,21 +206,20 @@ impl Scheduler {
     /// A worker in numbers.
     pub fn worker(&self, id: WorkerId) -> Option<WorkerStatus> {
         let worker = self.workers.get(&id)?;
-        let reserved_for = |batch: &&Batch| {
-            batch
-                .blocked
-                .is_some_and(|blocked| blocked.reserved == Some(id))
-        };
+        let is_kept = |blocked: Blocked| blocked.reserved == Some(id);
         Some(WorkerStatus {
             slots: worker.spec.slots,
             held: worker.held.len() as u32,
             done: worker.done,
             service_us: worker.service.expected_us(),
             draining: worker.draining,
+            away_since: worker.away_since,
+            aside: worker.aside,
+            distrusted: worker.distrusted,
             reserved_for: self
                 .batches
                 .values()
-                .find(reserved_for)
+                .find(|batch| batch.blocked.is_some_and(is_kept))
                 .map(|batch| batch.id),
         })
     }
@@ -199,6 +230,21 @@ impl Scheduler {
             .get(&id)
             .into_iter()
             .flat_map(|worker| worker.held.values().copied())
+    }
+
+    /// What a worker holds with the numbers of the attempts, in the order it was handed out.
+    pub fn claims_of(&self, id: WorkerId) -> impl Iterator<Item = Claim> + '_ {
+        self.held_by(id).filter_map(|job| {
+            let held = self.batches.get(&job.batch)?.held.get(&job.index)?;
+            let attempt = held.attempt;
+            Some(Claim { job, attempt })
+        })
+    }
+
+    /// The number that an unfinished job was last handed out under, 0 if it never was; for one that
+    /// was reopened and not handed out since, the highest number before. `None` for other jobs.
+    pub fn last_attempt(&self, job: JobId) -> Option<u32> {
+        self.batches.get(&job.batch)?.last_attempt(job.index)
     }
 
     /// Where a job is and, if it waits, why; `None` if there is no such job.
@@ -215,193 +261,66 @@ impl Scheduler {
                 since,
             });
         }
-        let place = match batch.returned.get(job.index) {
-            Some((demand, _)) => demand.place,
-            None if batch.fresh.contains(job.index) => Place::Anywhere,
+        if batch.parked.contains(job.index) {
+            return Some(JobState::Parked);
+        }
+        let demand = match batch.returned.get(job.index) {
+            Some((demand, _)) => demand.clone(),
+            None if batch.fresh.contains(job.index) => Demand::default(),
             None => return Some(JobState::Finished),
         };
         let class = self.classes.get(&batch.class)?;
+        Some(JobState::Waiting(
+            self.why_waiting(batch, job.index, &demand, class),
+        ))
+    }
+
+    fn why_waiting(&self, batch: &Batch, index: u32, demand: &Demand, class: &Class) -> WaitReason {
+        let is_takeable = |id: &WorkerId| !demand.forbids(*id);
+        if class.workers.iter().any(is_takeable) {
+            return if demand.place == Place::Alone {
+                WaitReason::NeedsEmptyWorker
+            } else {
+                self.behind(batch, index, class)
+            };
+        }
+        let away = self.workers.iter().filter(|(_, worker)| {
+            worker.away_since.is_some()
+                && !worker.draining
+                && !worker.aside
+                && class.requirements.match_worker(&worker.spec)
+        });
+        let mut away = away.map(|(id, _)| id).peekable();
+        let has_had_it = !class.workers.is_empty() || away.peek().is_some();
+        if away.any(is_takeable) {
+            return WaitReason::OnlyAway;
+        }
+        if has_had_it {
+            return WaitReason::NeedsAnotherWorker;
+        }
         let takers = || {
             self.workers
                 .values()
-                .filter(|w| !w.draining && w.spec.slots > 0)
+                .filter(|worker| worker.takes_jobs() && worker.spec.slots > 0)
         };
-        let reason = if !class.workers.is_empty() {
-            if place == Place::Alone {
-                WaitReason::NeedsEmptyWorker
-            } else {
-                let own = batch.fresh.count_below(job.index) as usize
-                    + batch
-                        .returned
-                        .indices()
-                        .filter(|&index| index < job.index)
-                        .count();
-                let earlier = class
-                    .ready
-                    .iter()
-                    .take_while(|turn| turn.batch != job.batch);
-                let others = earlier.filter_map(|turn| self.batches.get(&turn.batch));
-                let others: u64 = others.map(|batch| u64::from(batch.waiting())).sum();
-                WaitReason::Behind {
-                    jobs: own as u64 + others,
-                }
-            }
-        } else if takers().next().is_none() {
-            WaitReason::NoWorker
-        } else {
-            takers()
-                .filter(|worker| class.requirements.labels_match(&worker.spec))
-                .map(|worker| worker.spec.memory)
-                .max()
-                .map_or(WaitReason::NoMatchingLabels, |largest| {
-                    WaitReason::NotEnoughMemory { largest }
-                })
-        };
-        Some(JobState::Waiting(reason))
+        if takers().next().is_none() {
+            return WaitReason::NoWorker;
+        }
+        takers()
+            .filter(|worker| class.requirements.labels_match(&worker.spec))
+            .map(|worker| worker.spec.memory)
+            .max()
+            .map_or(WaitReason::NoMatchingLabels, |largest| {
+                WaitReason::NotEnoughMemory { largest }
+            })
     }
 
-    /// Checks every invariant by counting everything; for tests, its cost is that of the whole
-    /// state.
-    ///
-    /// # Errors
-    /// Says which invariant does not hold: a bug of this crate.
-    pub fn sanity_check(&self) -> Result<(), String> {
-        let ensure = |holds: bool, what: String| if holds { Ok(()) } else { Err(what) };
-        ensure(
-            self.wake.is_empty() && self.filling.is_empty(),
-            "a worker is left to fill".into(),
-        )?;
-        for (&id, batch) in &self.batches {
-            let mut waiting: BTreeSet<u32> = batch.fresh.iter().flatten().collect();
-            let fresh = waiting.len();
-            waiting.extend(batch.returned.indices());
-            let total = fresh as u64 + u64::from(batch.returned.len());
-            ensure(
-                waiting.len() as u64 == total && total == u64::from(batch.waiting()),
-                format!("{id}: a job waits twice or is miscounted"),
-            )?;
-            ensure(
-                batch.held.keys().all(|index| !waiting.contains(index)),
-                format!("{id}: a held job waits"),
-            )?;
-            ensure(
-                waiting
-                    .iter()
-                    .chain(batch.held.keys())
-                    .all(|&index| index < batch.count),
-                format!("{id}: a job beyond its count"),
-            )?;
-            let known = total + batch.held.len() as u64 + batch.done.total();
-            ensure(
-                known == u64::from(batch.count),
-                format!("{id}: jobs do not add up"),
-            )?;
-            for (&index, held) in &batch.held {
-                let job = JobId { batch: id, index };
-                let holder = self.workers.get(&held.worker);
-                ensure(
-                    holder.is_some_and(|worker| worker.held.get(&held.order) == Some(&job)),
-                    format!("{job}: held by {} that does not know it", held.worker),
-                )?;
-            }
-            let class = self
-                .classes
-                .get(&batch.class)
-                .ok_or(format!("{id}: no class"))?;
-            let turns: Vec<_> = class.ready.iter().filter(|turn| turn.batch == id).collect();
-            ensure(
-                turns == batch.turn().iter().collect::<Vec<_>>(),
-                format!("{id}: wrong place in the order"),
-            )?;
-        }
-        for (&class_id, class) in &self.classes {
-            let members = || {
-                self.batches
-                    .values()
-                    .filter(|batch| batch.class == class_id)
-            };
-            let waiting: u64 = members().map(|batch| u64::from(batch.waiting())).sum();
-            ensure(
-                waiting == class.waiting,
-                format!("class {class_id}: waiting jobs miscounted"),
-            )?;
-            ensure(
-                members().next().is_some(),
-                format!("class {class_id}: has no batch"),
-            )?;
-            for (&id, worker) in &self.workers {
-                let matches = !worker.draining && class.requirements.match_worker(&worker.spec);
-                ensure(
-                    class.workers.contains(&id) == matches
-                        && worker.classes.iter().filter(|&&c| c == class_id).count()
-                            == usize::from(matches),
-                    format!("class {class_id}: wrong about {id}"),
-                )?;
-            }
-        }
-        for (&id, worker) in &self.workers {
-            let (mut long, mut short_us) = (0, 0);
-            for &job in worker.held.values() {
-                let held = self
-                    .batches
-                    .get(&job.batch)
-                    .and_then(|b| b.held.get(&job.index));
-                let held = held.ok_or(format!("{id}: holds {job} that is not held"))?;
-                ensure(held.worker == id, format!("{job}: held twice"))?;
-                match held
-                    .expected_us
-                    .filter(|&us| us <= self.config.window.long_job_us)
-                {
-                    Some(us) => short_us += us,
-                    None => long += 1,
-                }
-            }
-            ensure(
-                worker.tallies() == (worker.held.len(), long, short_us),
-                format!("{id}: load miscounted"),
-            )?;
-            ensure(
-                worker.lone.is_none() || worker.held.len() == 1,
-                format!("{id}: a job that has to be alone is not"),
-            )?;
-            self.check_not_idle(id).map_or(Ok(()), |job| {
-                Err(format!("{id}: has a free slot although {job} is ready"))
-            })?;
-        }
-        Ok(())
-    }
-
-    /// A ready job that the worker should have been given.
-    fn check_not_idle(&self, id: WorkerId) -> Option<JobId> {
-        let worker = self.workers.get(&id)?;
-        if worker.lone.is_some() || !worker.has_free_slot() {
-            return None;
-        }
-        // While a worker is kept for a batch, others may come before that batch when their passes
-        // are corrected; only a higher priority has to be served at once.
-        let kept_for = |batch: &&Batch| batch.blocked.is_some_and(|b| b.reserved == Some(id));
-        let kept_at = self
-            .batches
-            .values()
-            .filter(kept_for)
-            .map(|batch| batch.priority)
-            .max();
-        let mut after = None;
-        while let Some((class, turn)) = self.next_turn(worker, after) {
-            let (batch, class) = (self.batches.get(&turn.batch)?, self.classes.get(&class)?);
-            if kept_at.is_some_and(|priority| priority >= batch.priority) {
-                return None;
-            }
-            if let Some(index) = batch.choose(id, worker, class).index
-                && worker.fits(class.requirements.memory)
-            {
-                return Some(JobId {
-                    batch: turn.batch,
-                    index,
-                });
-            }
-            after = Some(turn);
-        }
-        None
+    fn behind(&self, batch: &Batch, index: u32, class: &Class) -> WaitReason {
+        let returned = batch.returned.indices().filter(|&other| other < index);
+        let own = u64::from(batch.fresh.count_below(index)) + returned.count() as u64;
+        let earlier = class.ready.iter().take_while(|turn| turn.batch != batch.id);
+        let others = earlier.filter_map(|turn| self.batches.get(&turn.batch));
+        let others: u64 = others.map(|batch| u64::from(batch.waiting())).sum();
+        WaitReason::Behind { jobs: own + others }
     }
 }

@@ -1,18 +1,27 @@
-//! A connected worker and how much it may hold.
+//! A worker and how much it may hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::class::ClassId;
 use crate::config::Window;
 use crate::estimate::Ewma;
-use crate::{JobId, WorkerSpec};
+use crate::{Distrust, JobId, Time, WorkerSpec};
 
 /// One worker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Worker {
     pub(crate) spec: WorkerSpec,
     pub(crate) draining: bool,
-    /// Classes it satisfies; empty while draining.
+    /// Since when its connection is lost.
+    pub(crate) away_since: Option<Time>,
+    /// It failed too often by its own fault.
+    pub(crate) aside: bool,
+    /// Jobs that ended by a fault of its host since the last success; no more than it takes to be
+    /// put aside.
+    pub(crate) host_faults: BTreeSet<JobId>,
+    pub(crate) distrusts: u32,
+    pub(crate) distrusted: Option<Distrust>,
+    /// Classes it satisfies; empty unless it takes jobs.
     pub(crate) classes: Vec<ClassId>,
     /// What it holds, in the order of hand-out, which is the order it starts jobs in.
     pub(crate) held: BTreeMap<u64, JobId>,
@@ -29,19 +38,13 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(spec: WorkerSpec) -> Self {
-        Worker {
-            spec,
-            draining: false,
-            classes: Vec::new(),
-            held: BTreeMap::new(),
-            lone: None,
-            done: 0,
-            service: Ewma::default(),
-            memory: BTreeMap::new(),
-            long: 0,
-            short_us: 0,
-        }
+    /// Whether it is connected and has not asked to be left alone.
+    pub(crate) fn is_present(&self) -> bool {
+        !self.draining && self.away_since.is_none()
+    }
+
+    pub(crate) fn takes_jobs(&self) -> bool {
+        self.is_present() && !self.aside
     }
 
     pub(crate) fn slots(&self) -> usize {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use common::{assigned, finished, job, jobs, joined, step, submit};
 use optwasm_scheduler::{
     BatchId, BatchSpec, Claim, Config, Effect, Event, Ignored, JobId, JobState, OutcomeClass,
-    Scheduler, Verdict, WaitReason, WorkerId, WorkerSpec,
+    Scheduler, Then, Verdict, WaitReason, WorkerId, WorkerSpec,
 };
 
 fn scheduler() -> Scheduler {
@@ -264,6 +264,7 @@ fn a_retry_goes_elsewhere_and_is_reported_in_the_end() {
         job: job(0, 0),
         attempt,
         class: OutcomeClass::StackOverflow,
+        then: Then::Retry,
         service_time_us: 5,
     };
     let got = assigned(&step(&mut s, 1, fail(0, 1)));
@@ -293,6 +294,7 @@ fn a_retry_waits_for_a_busy_other_worker_but_not_for_one_that_is_gone() {
         job: job(0, 0),
         attempt: 1,
         class,
+        then: Then::Retry,
         service_time_us: 5,
     };
     assert_eq!(assigned(&step(&mut s, 1, fail)), []);
@@ -399,6 +401,8 @@ fn a_restarted_caller_gets_its_state_back() {
         batch: BatchId(0),
         spec: jobs(10),
         finished: finished_jobs,
+        parked: vec![],
+        known: vec![],
     };
     step(&mut s, 0, event);
     let status = s.batch(BatchId(0)).unwrap();

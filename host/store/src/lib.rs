@@ -13,6 +13,7 @@
 
 mod memory;
 mod record;
+pub mod sqlite;
 
 use std::collections::BTreeMap;
 
@@ -23,6 +24,7 @@ use tokio::sync::oneshot;
 
 pub use memory::MemoryStore;
 pub use record::{Held, NewBatch, Record, Restored, RestoredBatch, RestoredWorker, Witness};
+pub use sqlite::{BlobPlace, SqliteOptions, SqliteStore};
 
 /// Resolves when appended records are safe.
 #[derive(Debug)]
@@ -147,6 +149,12 @@ pub struct Health {
 /// Methods take `&self`: a coordinator is one thread, and an implementation that writes on another
 /// has its own channel to it.
 pub trait Store: 'static {
+    /// Whether what is appended outlives the process. Where it does not, records that only a restart
+    /// needs are not appended: workers and what they hold.
+    fn is_durable(&self) -> bool {
+        true
+    }
+
     /// What a coordinator that starts has to know.
     ///
     /// # Errors

@@ -344,6 +344,10 @@ impl Store for MemoryStore {
         Ok(Commit::Done(Committed::default()))
     }
 
+    fn is_durable(&self) -> bool {
+        false
+    }
+
     fn restore(&self) -> Result<Restored, StoreError> {
         Ok(Restored {
             next_batch: 1,

@@ -10,15 +10,15 @@ use optwasm_protocol::link::CloseCode;
 use optwasm_protocol::{Link, Token};
 use tokio::sync::watch;
 
-use crate::session::{self, Drain, Worker};
+use crate::session::{self, Drain, Left, Worker};
 
 /// Name and version of this software, as the coordinator sees it.
 const SOFTWARE: &str = concat!("optwasm/", env!("CARGO_PKG_VERSION"));
 
 /// First wait before connecting again, and the longest: a coordinator that restarts is found
-/// again at once, one that is gone for the night is not bothered.
+/// again soon, and hundreds of workers cost one that is gone for the night nothing.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(15);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// Where a worker works.
 pub enum Target {
@@ -42,6 +42,8 @@ pub enum Ended {
     Idle,
     /// The coordinator in this process is gone.
     Closed,
+    /// The coordinator told it to leave.
+    Dismissed,
 }
 
 /// Why a worker cannot work.
@@ -77,8 +79,7 @@ pub async fn run(
             Target::Remote { address, token } => {
                 let connecting = tokio::select! {
                     connecting = endpoint::connect(*address, token.fingerprint) => connecting,
-                    // Nothing is held between connections: there is nothing to finish.
-                    _ = drain.wait_for(|drain| *drain != Drain::No) => return Ok(Ended::Drained),
+                    () = may_leave(&worker, &mut drain) => return Ok(Ended::Drained),
                 };
                 let connected = connecting.map(|(e, c)| (Some(e), Link::Quic(c)));
                 (Some(address), Some(token), connected)
@@ -102,7 +103,11 @@ pub async fn run(
                         }
                     };
                     match ended {
-                        Ok(()) => {
+                        Ok(Left::Dismissed) => {
+                            link.close(CloseCode::Done, "dismissed");
+                            return Ok(Ended::Dismissed);
+                        }
+                        Ok(Left::Drained) => {
                             // The coordinator closes once it has read everything.
                             let _ = tokio::time::timeout(BACKOFF_MAX, link.closed()).await;
                             return Ok(Ended::Drained);
@@ -129,11 +134,12 @@ pub async fn run(
             }
         }
         if matches!(target, Target::InProcess(_)) {
+            worker.abandon();
             return Ok(Ended::Closed);
         }
         tokio::select! {
             () = tokio::time::sleep(jittered(backoff)) => {}
-            _ = drain.wait_for(|drain| *drain != Drain::No) => return Ok(Ended::Drained),
+            () = may_leave(&worker, &mut drain) => return Ok(Ended::Drained),
         }
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
@@ -147,13 +153,26 @@ fn jittered(pause: Duration) -> Duration {
     pause / 2 + pause / 2 * u32::from(byte[0]) / 255
 }
 
+/// Resolves when a worker without a connection may leave: when it is to do so at once, or when it
+/// is draining and holds nothing that it would have to deliver.
+async fn may_leave(worker: &Worker, drain: &mut watch::Receiver<Drain>) {
+    loop {
+        let wanted = drain.wait_for(|drain| *drain != Drain::No).await;
+        let at_once = wanted.is_ok_and(|drain| *drain == Drain::Now);
+        if at_once || worker.holds_nothing() {
+            return;
+        }
+        tokio::time::sleep(BACKOFF_FIRST).await;
+    }
+}
+
 /// Resolves when the worker has had nothing to do for `timeout`, counted from connecting.
 async fn idle(worker: &Worker, timeout: Option<Duration>) {
     let Some(timeout) = timeout else {
         return std::future::pending().await;
     };
     loop {
-        if worker.executor.is_busy() || worker.tasks.get() > 0 {
+        if worker.executor.is_busy() || worker.tasks.get() > 0 || !worker.holds_nothing() {
             worker.busy.set(Instant::now());
         }
         let left = timeout.saturating_sub(worker.busy.get().elapsed());

@@ -150,6 +150,15 @@ impl Executor {
         }
     }
 
+    /// The attempts that have ended since they were last taken, and those that wait or run.
+    pub(crate) fn take_stock(&self) -> (Vec<(JobId, u32, Report)>, Vec<Attempt>) {
+        let mut state = self.shared.lock();
+        let finished = std::mem::take(&mut state.finished);
+        let waiting = state.queue.iter().map(|task| task.attempt);
+        let held = waiting.chain(state.running.keys().copied()).collect();
+        (finished, held)
+    }
+
     /// Whether a job runs or waits.
     pub(crate) fn is_busy(&self) -> bool {
         let state = self.shared.lock();

@@ -5,9 +5,13 @@
 //! compile), fetching a large input, uploading a large output. An assignment therefore passes
 //! through up to three places: its batch, until that is ready; the blob cache, for a large input;
 //! the executor. It can be given back or revoked from each.
+//!
+//! What has reached the executor outlives the connection: it runs on, and its report is kept until
+//! the coordinator has said that it is stored. The next session begins with all attempts that are
+//! held in this way; the coordinator revokes those that it has given to others meanwhile.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +35,9 @@ use crate::executor::{Attempt, Executor, Task};
 /// How often what running jobs report is sent.
 const EVENTS_INTERVAL: Duration = Duration::from_millis(100);
 
+/// What one held attempt takes in a message, generously.
+const HELD_SIZE: usize = 24;
+
 /// How long a finished output waits before it is offered again to a coordinator without room.
 const FULL_STORE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -42,6 +49,8 @@ pub struct Worker {
     pub executor: Executor,
     /// Its blobs.
     pub blobs: BlobCache,
+    /// Reports that the coordinator is not known to have stored.
+    pub(crate) unstored: RefCell<HashMap<Attempt, Report>>,
     /// When it last had work.
     pub(crate) busy: Cell<Instant>,
     /// Tasks of the session that prepare, fetch and upload.
@@ -55,10 +64,25 @@ impl Worker {
             info,
             executor,
             blobs,
+            unstored: RefCell::default(),
             busy: Instant::now().into(),
             tasks: Cell::new(0),
         }
     }
+
+    /// Whether it has no job and no report.
+    pub(crate) fn holds_nothing(&self) -> bool {
+        self.executor.is_at_rest() && self.unstored.borrow().is_empty()
+    }
+}
+
+/// How a session ended in good order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// The worker was drained.
+    Drained,
+    /// The coordinator told it to leave.
+    Dismissed,
 }
 
 /// Whether a worker is to leave.
@@ -84,8 +108,12 @@ struct Session {
     uploading: RefCell<HashSet<Attempt>>,
     /// Messages to send before reports.
     outbox: RefCell<Vec<FromWorker>>,
-    /// Reports that are ready to be sent.
-    reports: RefCell<Vec<(JobId, u32, Report)>>,
+    /// Attempts whose report is ready to be sent.
+    reports: RefCell<Vec<Attempt>>,
+    /// Attempts whose report was sent on this connection and is not stored yet, in that order.
+    sent: RefCell<VecDeque<Attempt>>,
+    /// How many reports of this connection are stored.
+    stored: Cell<u64>,
     wake: Notify,
     /// Whether what runs is to be finished and the rest was given back.
     draining: Cell<bool>,
@@ -113,14 +141,13 @@ struct Ready {
 ///
 /// # Errors
 ///
-/// Where the connection was lost; what it held is abandoned, and the coordinator gives it to
-/// others.
+/// Where the connection was lost; what has reached the executor goes on.
 pub(crate) async fn run(
     worker: &Rc<Worker>,
     link: Link,
     stream: Stream,
     drain: watch::Receiver<Drain>,
-) -> Result<(), FrameError> {
+) -> Result<Left, FrameError> {
     let session = Rc::new(Session {
         worker: worker.clone(),
         link,
@@ -129,23 +156,31 @@ pub(crate) async fn run(
         uploading: RefCell::default(),
         outbox: RefCell::default(),
         reports: RefCell::default(),
+        sent: RefCell::default(),
+        stored: Cell::new(0),
         wake: Notify::new(),
         draining: Cell::new(false),
         tasks: RefCell::default(),
     });
-    let Stream { reader, writer } = stream;
+    let Stream { reader, mut writer } = stream;
+    session.say_what_is_held(&mut writer).await?;
     let result = tokio::select! {
         result = receive(&session, reader) => result,
-        result = send(&session, writer) => result,
-        () = watch_drain(&session, drain) => Ok(()),
+        result = send(&session, writer) => result.map(|()| Left::Drained),
+        () = watch_drain(&session, drain) => {
+            worker.abandon();
+            Ok(Left::Drained)
+        }
     };
     let mut tasks = std::mem::take(&mut *session.tasks.borrow_mut());
     tasks.shutdown().await;
-    worker.executor.abandon();
+    if let Ok(Left::Dismissed) = result {
+        worker.abandon();
+    }
     result
 }
 
-async fn receive(session: &Rc<Session>, mut reader: Reader) -> Result<(), FrameError> {
+async fn receive(session: &Rc<Session>, mut reader: Reader) -> Result<Left, FrameError> {
     loop {
         let message = reader.next::<ToWorker>().await?.ok_or(FrameError::Ended)?;
         session.worker.busy.set(Instant::now());
@@ -164,6 +199,9 @@ async fn receive(session: &Rc<Session>, mut reader: Reader) -> Result<(), FrameE
             ToWorker::Forget(batch) => {
                 session.batches.borrow_mut().remove(&batch);
             }
+            ToWorker::Stored(count) => session.stored(count),
+            ToWorker::Drain => session.drain(),
+            ToWorker::Leave => return Ok(Left::Dismissed),
         }
     }
 }
@@ -193,7 +231,7 @@ async fn send(session: &Rc<Session>, mut writer: Writer) -> Result<(), FrameErro
         for message in session.outbox.take() {
             writer.push(&message)?;
         }
-        for chunk in chunks(session.reports.take(), |(_, _, report)| report.size()) {
+        for chunk in chunks(session.ready_reports(), |(_, _, report)| report.size()) {
             writer.push(&FromWorker::Finished(chunk))?;
             if writer.pending() >= SOFT_FRAME {
                 writer.flush().await?;
@@ -206,7 +244,7 @@ async fn send(session: &Rc<Session>, mut writer: Writer) -> Result<(), FrameErro
             && session.uploading.borrow().is_empty()
             && session.reports.borrow().is_empty()
             && session.outbox.borrow().is_empty();
-        if session.draining.get() && nothing_moves && executor.is_at_rest() {
+        if session.draining.get() && nothing_moves && session.worker.holds_nothing() {
             // The coordinator reads to the end before it takes the worker as gone.
             return writer.finish().await;
         }
@@ -268,6 +306,59 @@ impl Session {
     fn say(&self, message: FromWorker) {
         self.outbox.borrow_mut().push(message);
         self.wake.notify_one();
+    }
+
+    /// Says what is held from earlier connections, and has the reports among it sent again.
+    async fn say_what_is_held(self: &Rc<Self>, writer: &mut Writer) -> Result<(), FrameError> {
+        let (finished, mut held) = self.worker.executor.take_stock();
+        let mut unstored = self.worker.unstored.borrow_mut();
+        for (id, attempt, report) in finished {
+            unstored.insert((id, attempt), report);
+        }
+        let reports: Vec<Attempt> = unstored.keys().copied().collect();
+        drop(unstored);
+        held.extend(&reports);
+        for chunk in chunks(held, |_| HELD_SIZE) {
+            writer.push(&FromWorker::Holds(chunk))?;
+            writer.flush().await?;
+        }
+        writer.push(&FromWorker::Ready)?;
+        writer.flush().await?;
+        for attempt in reports {
+            self.report_one(attempt);
+        }
+        Ok(())
+    }
+
+    /// The coordinator has stored so many reports of this connection.
+    fn stored(&self, count: u64) {
+        let mut sent = self.sent.borrow_mut();
+        let mut unstored = self.worker.unstored.borrow_mut();
+        while self.stored.get() < count {
+            let Some(attempt) = sent.pop_front() else {
+                break;
+            };
+            unstored.remove(&attempt);
+            self.stored.set(self.stored.get() + 1);
+        }
+        if self.draining.get() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Reports to send now.
+    fn ready_reports(&self) -> Vec<(JobId, u32, Report)> {
+        let ready = self.reports.take();
+        let unstored = self.worker.unstored.borrow();
+        let mut reports = Vec::with_capacity(ready.len());
+        let mut sent = self.sent.borrow_mut();
+        for attempt in ready {
+            if let Some(report) = unstored.get(&attempt) {
+                sent.push_back(attempt);
+                reports.push((attempt.0, attempt.1, report.clone()));
+            }
+        }
+        reports
     }
 
     fn give_back(&self, attempts: Vec<Attempt>) {
@@ -384,13 +475,13 @@ impl Session {
 
     /// The task that runs `job`; none yet where its input has to be fetched first.
     fn task(self: &Rc<Self>, ready: &Rc<Ready>, job: Assignment) -> Option<Task> {
-        let Assignment(id, attempt, input, resume) = job;
+        let Assignment(id, attempt, input, resume, limits) = job;
         let task = move |ready: &Ready, input| Task {
             attempt: (id, attempt),
             prepared: ready.prepared.clone(),
             job: Job {
                 setup: ready.setup.clone(),
-                limits: ready.limits,
+                limits: limits.unwrap_or(ready.limits),
                 input,
                 resume,
             },
@@ -411,9 +502,7 @@ impl Session {
                 Ok(bytes) => session.worker.executor.submit([task(&ready, bytes)]),
                 Err(error) => {
                     let outcome = Outcome::HostOutOfMemory(error.to_string());
-                    let report = (id, attempt, Report::not_run(outcome));
-                    session.reports.borrow_mut().push(report);
-                    session.wake.notify_one();
+                    session.keep((id, attempt), Report::not_run(outcome));
                 }
             }
         });
@@ -421,35 +510,62 @@ impl Session {
     }
 
     fn not_run(&self, job: Assignment, outcome: Outcome) {
-        let report = (job.0, job.1, Report::not_run(outcome));
-        self.reports.borrow_mut().push(report);
+        self.keep((job.0, job.1), Report::not_run(outcome));
+    }
+
+    /// Keeps a report and has it sent.
+    fn keep(&self, attempt: Attempt, report: Report) {
+        let mut unstored = self.worker.unstored.borrow_mut();
+        unstored.insert(attempt, report);
+        self.reports.borrow_mut().push(attempt);
         self.wake.notify_one();
     }
 
-    /// Takes finished attempts in; those with a large output are reported when it has arrived.
+    /// Takes finished attempts in.
     fn report(self: &Rc<Self>, finished: Vec<(JobId, u32, Report)>) {
-        let mut reports = self.reports.borrow_mut();
-        for (id, attempt, mut report) in finished {
-            let output = match &report.outcome {
-                Outcome::Ok(Payload::Inline(bytes)) if bytes.len() > INLINE_MAX => bytes.clone(),
-                _ => {
-                    reports.push((id, attempt, report));
-                    continue;
-                }
-            };
-            self.uploading.borrow_mut().insert((id, attempt));
-            let session = self.clone();
-            self.spawn(async move {
-                let blob = ContentId::of(&output);
-                report.outcome = match upload_patiently(&session.link, blob, &output).await {
-                    Ok(()) => Outcome::Ok(Payload::Blob(output.len() as u64, blob)),
-                    Err(error) => Outcome::HostOutOfMemory(error.to_string()),
-                };
-                session.uploading.borrow_mut().remove(&(id, attempt));
-                session.reports.borrow_mut().push((id, attempt, report));
-                session.wake.notify_one();
-            });
+        for (id, attempt, report) in finished {
+            let mut unstored = self.worker.unstored.borrow_mut();
+            unstored.insert((id, attempt), report);
+            drop(unstored);
+            self.report_one((id, attempt));
         }
+    }
+
+    /// Has a report sent; one with a large output when that has arrived.
+    fn report_one(self: &Rc<Self>, attempt: Attempt) {
+        let output = match self.worker.unstored.borrow().get(&attempt) {
+            Some(Report {
+                outcome: Outcome::Ok(Payload::Inline(bytes)),
+                ..
+            }) if bytes.len() > INLINE_MAX => bytes.clone(),
+            _ => return self.reports.borrow_mut().push(attempt),
+        };
+        self.uploading.borrow_mut().insert(attempt);
+        let session = self.clone();
+        self.spawn(async move {
+            let blob = ContentId::of(&output);
+            let uploaded = upload_patiently(&session.link, blob, &output).await;
+            session.uploading.borrow_mut().remove(&attempt);
+            let outcome = match uploaded {
+                Ok(()) => Outcome::Ok(Payload::Blob(output.len() as u64, blob)),
+                // The connection is lost, and the next one tries again.
+                Err(TransferError::Link(_) | TransferError::Frame(_)) => return,
+                Err(error) => Outcome::HostOutOfMemory(error.to_string()),
+            };
+            if let Some(report) = session.worker.unstored.borrow_mut().get_mut(&attempt) {
+                report.outcome = outcome;
+            }
+            session.reports.borrow_mut().push(attempt);
+            session.wake.notify_one();
+        });
+    }
+}
+
+impl Worker {
+    /// Drops and cancels everything.
+    pub(crate) fn abandon(&self) {
+        self.executor.abandon();
+        self.unstored.borrow_mut().clear();
     }
 }
 

@@ -73,6 +73,10 @@ static PLUGINS: [Plugin; 3] = [
     },
 ];
 
+/// The determinism probe: a job that computes what machines are most likely to disagree about.
+/// Workers on which it gives the same bytes for the same fuel agree on other jobs, too.
+pub static PROBE: &[u8] = include_bytes!(env!("OPTWASM_PLUGIN_PROBE"));
+
 /// All built-in plugins.
 pub fn plugins() -> &'static [Plugin] {
     &PLUGINS

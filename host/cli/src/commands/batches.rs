@@ -1,9 +1,9 @@
 //! `optwasm jobs`, `watch`, `wait`, `results`, `cancel`, `rm`: batches on a coordinator.
 
-use optwasm_client::{BatchStatus, Order};
+use optwasm_client::{BatchStatus, LimitsChange, Order, Outcome, Which};
 use serde_json::{Value as Json, json};
 
-use crate::args::{BatchArgs, Format, ListArgs, RemoveArgs, ResultsArgs, WaitArgs};
+use crate::args::{BatchArgs, Format, ListArgs, RemoveArgs, ResultsArgs, RetryArgs, WaitArgs};
 use crate::commands::run::output_is_cbor;
 use crate::exit::{Exit, Failure};
 use crate::output::{ResultPrinter, print, table};
@@ -34,6 +34,9 @@ fn json(status: &BatchStatus) -> Json {
         "done": status.done,
         "outcomes": status.outcomes,
         "retries": status.retries,
+        "memo": status.memo,
+        "confirmed": status.confirmed,
+        "contradicted": status.contradicted,
         "fuel": status.fuel,
         "submitted_ms": status.submitted_ms,
         "ended_ms": status.ended_ms,
@@ -43,6 +46,9 @@ fn json(status: &BatchStatus) -> Json {
 
 /// Exit code of a batch that is done.
 fn exit(status: &BatchStatus) -> Exit {
+    if status.outcomes.contains_key("disputed") {
+        return Exit::Unverified;
+    }
     match (status.cancelled, status.failed()) {
         (true, _) => Exit::Cancelled,
         (_, 0) => Exit::Success,
@@ -200,6 +206,30 @@ pub async fn cancel(settings: &Settings, args: BatchArgs) -> Result<Exit, Failur
     let client = settings.client().await?;
     client.batch(args.batch).cancel().await?;
     client.close().await;
+    Ok(Exit::Success)
+}
+
+pub async fn retry(settings: &Settings, args: RetryArgs) -> Result<Exit, Failure> {
+    let unknown = |name: &&String| !Outcome::NAMES.contains(&name.as_str());
+    if let Some(name) = args.outcome.iter().find(unknown) {
+        return Err(Failure::usage(format!("no outcome is called `{name}`"))
+            .next(format!("Outcomes are: {}", Outcome::NAMES.join(", "))));
+    }
+    let which = match args.jobs {
+        Some(ranges) => Which::Jobs(ranges),
+        None if args.all => Which::All,
+        None if !args.outcome.is_empty() => Which::Outcomes(args.outcome),
+        None => Which::Failed,
+    };
+    let change = LimitsChange {
+        fuel: args.fuel,
+        memory: args.memory,
+        deadline_ms: args.deadline,
+    };
+    let client = settings.client().await?;
+    let jobs = client.batch(args.batch).retry(which, change).await?;
+    client.close().await;
+    print(format_args!("batch {}: {jobs} jobs run again", args.batch))?;
     Ok(Exit::Success)
 }
 

@@ -5,11 +5,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use optwasm_client::WorkerStatus;
 use serde_json::{Value as Json, json};
 
-use crate::args::{Format, ListArgs, TokenAction, TokenArgs};
+use crate::args::{DrainArgs, Format, ListArgs, ShutdownArgs, TokenAction, TokenArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{print, table};
 use crate::settings::Settings;
 use crate::units::show_bytes;
+
+fn state(status: &WorkerStatus) -> String {
+    match (&status.aside, status.away_ms, status.draining) {
+        (Some(why), ..) => format!("put aside: {why}"),
+        (_, Some(ms), _) => format!("away for {} s", ms / 1000),
+        (_, _, true) => "draining".to_owned(),
+        _ if status.held > 0 => "working".to_owned(),
+        _ => "idle".to_owned(),
+    }
+}
 
 pub async fn workers(settings: &Settings, args: ListArgs) -> Result<Exit, Failure> {
     let client = settings.client().await?;
@@ -26,7 +36,11 @@ pub async fn workers(settings: &Settings, args: ListArgs) -> Result<Exit, Failur
             "engine": status.info.engine,
             "held": status.held,
             "done": status.done,
+            "state": state(status),
             "draining": status.draining,
+            "away_ms": status.away_ms,
+            "aside": status.aside,
+            "probe": status.info.probe,
         })
     };
     match args.output {
@@ -38,7 +52,8 @@ pub async fn workers(settings: &Settings, args: ListArgs) -> Result<Exit, Failur
         Format::Jsonl => workers.iter().try_for_each(|status| print(json(status)))?,
         Format::Table => {
             let mut table = table([
-                "WORKER", "NAME", "ADDRESS", "SLOTS", "HELD", "DONE", "MEMORY", "ENGINE", "LABELS",
+                "WORKER", "NAME", "STATE", "ADDRESS", "SLOTS", "HELD", "DONE", "MEMORY", "ENGINE",
+                "LABELS",
             ]);
             for status in &workers {
                 let labels = status.info.labels.iter();
@@ -46,6 +61,7 @@ pub async fn workers(settings: &Settings, args: ListArgs) -> Result<Exit, Failur
                 table.add_row([
                     status.worker.to_string(),
                     status.info.name.clone(),
+                    state(status),
                     status.peer.clone(),
                     status.info.slots.to_string(),
                     status.held.to_string(),
@@ -103,8 +119,17 @@ pub async fn token(settings: &Settings, args: TokenArgs) -> Result<Exit, Failure
     Ok(Exit::Success)
 }
 
-pub async fn shutdown(settings: &Settings) -> Result<Exit, Failure> {
+pub async fn drain(settings: &Settings, args: DrainArgs) -> Result<Exit, Failure> {
     let client = settings.client().await?;
-    client.shutdown().await?;
+    for worker in args.workers {
+        client.drain_worker(worker).await?;
+    }
+    client.close().await;
+    Ok(Exit::Success)
+}
+
+pub async fn shutdown(settings: &Settings, args: ShutdownArgs) -> Result<Exit, Failure> {
+    let client = settings.client().await?;
+    client.shutdown(args.with_workers).await?;
     Ok(Exit::Success)
 }

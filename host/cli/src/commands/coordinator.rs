@@ -1,27 +1,58 @@
-//! `optwasm coordinator`.
+//! `optwasm coordinator`: start one, and look after its directory.
 
 use std::net::SocketAddr;
 
-use optwasm_coordinator::Coordinator;
 use optwasm_coordinator::dir::StateDir;
-use optwasm_store::MemoryStore;
+use optwasm_coordinator::{Config, Coordinator};
+use optwasm_store::{MemoryStore, Store};
 
-use crate::args::CoordinatorArgs;
+use crate::args::{CoordinatorAction, CoordinatorArgs, StartArgs};
+use crate::commands::maintenance;
 use crate::exit::{Exit, Failure};
 use crate::output::print;
+use crate::probe;
 use crate::run_batch::Signals;
 use crate::settings::Settings;
 
 pub async fn run(settings: &Settings, args: CoordinatorArgs) -> Result<Exit, Failure> {
-    let mut signals = Signals::listen()?;
+    match args.action {
+        None => start(settings, args.start).await,
+        Some(CoordinatorAction::Status(args)) => maintenance::status(settings, args).await,
+        Some(CoordinatorAction::Drain) => maintenance::drain(settings).await,
+    }
+}
+
+async fn start(settings: &Settings, args: StartArgs) -> Result<Exit, Failure> {
     let dir = StateDir::open(&settings.dir)?;
+    if args.in_memory {
+        let store = MemoryStore::new(args.max_store);
+        return serve(settings, args, dir, store).await;
+    }
+    let store = maintenance::open(settings, &args)?;
+    serve(settings, args, dir, store).await
+}
+
+async fn serve<S: Store>(
+    settings: &Settings,
+    args: StartArgs,
+    dir: StateDir,
+    store: S,
+) -> Result<Exit, Failure> {
+    let mut signals = Signals::listen()?;
     let credentials = dir.credentials()?;
+    let config = Config {
+        lease: args.lease,
+        max_queued: args.max_queued.unwrap_or(u64::MAX),
+        keep: args.keep,
+        engine: probe::group(settings)?,
+    };
     let coordinator = Coordinator::new(
-        MemoryStore::new(args.max_store),
+        store,
+        config,
         credentials.authority.clone(),
         credentials.identity.fingerprint(),
         dir.revocations()?,
-    );
+    )?;
     let address = coordinator.listen(args.listen, &credentials.identity)?;
     dir.publish(reachable(address), &credentials)?;
     let token_file = dir.publish_worker_token(&credentials)?;
@@ -34,19 +65,17 @@ pub async fn run(settings: &Settings, args: CoordinatorArgs) -> Result<Exit, Fai
         host_name(),
         address.port()
     ))?;
-    let exit = tokio::select! {
-        signal = signals.next() => signal,
-        () = coordinator.stopped() => Exit::Success,
+    let ended = tokio::select! {
+        // Being told to stop is how a coordinator ends.
+        _ = signals.next() => Ok(()),
+        ended = coordinator.stopped() => ended,
     };
     dir.withdraw();
     coordinator.stop();
     // Peers should hear that this was no accident.
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    Ok(match exit {
-        // Being told to stop is how a coordinator ends.
-        Exit::Terminated | Exit::Interrupted => Exit::Success,
-        other => other,
-    })
+    ended?;
+    Ok(Exit::Success)
 }
 
 /// Where those on this machine reach a coordinator that listens on `address`.

@@ -15,7 +15,7 @@ pub async fn client(settings: &Settings, place: &PlaceArgs) -> Result<(Client, b
     if !place.local
         && let Some(remote) = settings.remote()?
     {
-        return Ok((Client::connect(remote.address, &remote.token).await?, false));
+        return Ok((settings.connect_to(&remote).await?, false));
     }
     Ok((settings.local_client(place.slots).await?, true))
 }

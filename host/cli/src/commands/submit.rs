@@ -15,7 +15,11 @@ pub async fn run(settings: &Settings, args: SubmitArgs) -> Result<Exit, Failure>
     let spec = inputs::batch_spec(&client, module, &args.job, &args.queue).await?;
     let jobs = read.len();
     let contents = read.into_iter().map(|input| input.bytes);
-    let id = client.submit(spec, contents).await?.id();
+    let batch = match args.no_wait {
+        true => client.try_submit(spec, contents).await?,
+        false => client.submit(spec, contents).await?,
+    };
+    let id = batch.id();
     match args.output {
         Format::Quiet => {}
         Format::Json | Format::Jsonl => print(json!({

@@ -3,14 +3,15 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use optwasm_client::WorkerInfo;
-use optwasm_sandbox::{EngineKind, Sandbox};
+use optwasm_client::{Instance, WorkerInfo};
+use optwasm_sandbox::Sandbox;
 use optwasm_worker::{BlobCache, Drain, Ended, Executor, Target, Worker};
 use tokio::sync::watch;
 
 use crate::args::WorkerArgs;
 use crate::commands::coordinator::host_name;
 use crate::exit::{Exit, Failure};
+use crate::probe;
 use crate::run_batch::Signals;
 use crate::settings::{Settings, cores, sandbox_config};
 
@@ -22,15 +23,20 @@ pub async fn run(settings: &Settings, args: WorkerArgs) -> Result<Exit, Failure>
     let cache_dir = cache_dir.unwrap_or_else(|| settings.cache_dir.clone());
     let sandbox = Sandbox::new(sandbox_config(slots, Some(cache_dir)))
         .map_err(|error| Failure::new(Exit::Bug, error))?;
+    let probe = probe::answers(&sandbox)?;
     let executor = Executor::new(Arc::new(sandbox), slots)
         .map_err(|error| Failure::new(Exit::Bug, format!("threads: {error}")))?;
-    let fingerprint = data_encoding::HEXLOWER.encode(&EngineKind::Strict.fingerprint()[..4]);
+    let mut instance = Instance::default();
+    getrandom::fill(&mut instance.0)
+        .map_err(|error| Failure::new(Exit::Bug, format!("randomness: {error}")))?;
     let info = WorkerInfo {
         name: args.name.unwrap_or_else(host_name),
         slots,
         memory: args.memory.unwrap_or_else(default_memory),
         labels: args.labels.into_iter().collect(),
-        engine: format!("{}-{fingerprint}", std::env::consts::ARCH),
+        engine: probe::engine(),
+        instance,
+        probe,
     };
     let (drain, drained) = watch::channel(Drain::No);
     let worker = Rc::new(Worker::new(info, executor, BlobCache::new(args.blob_cache)));
@@ -47,6 +53,10 @@ pub async fn run(settings: &Settings, args: WorkerArgs) -> Result<Exit, Failure>
             ended = &mut working => return match ended? {
                 Ended::Idle => {
                     eprintln!("optwasm: nothing to do, leaving");
+                    Ok(Exit::Success)
+                }
+                Ended::Dismissed => {
+                    eprintln!("optwasm: the coordinator ends, and its workers with it");
                     Ok(Exit::Success)
                 }
                 Ended::Drained | Ended::Closed => Ok(Exit::Success),

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use optwasm_scheduler::{
-    BatchId, BatchSpec, Claim, Config, Effect, Event, JobId, OutcomeClass, Scheduler, Time,
-    Verdict, WorkerId, WorkerSpec,
+    BatchId, BatchSpec, Claim, Config, Effect, Event, JobId, JobState, OutcomeClass, Scheduler,
+    Then, Time, Verdict, WaitReason, WorkerId, WorkerSpec,
 };
 
 pub const TICK_US: u64 = 10_000;
@@ -45,19 +45,68 @@ pub fn submit(batch: u64, spec: BatchSpec) -> Event {
         batch: BatchId(batch),
         spec,
         finished: vec![],
+        parked: vec![],
+        known: vec![],
+    }
+}
+
+pub fn slots(slots: u32) -> WorkerSpec {
+    WorkerSpec {
+        slots,
+        memory: 1 << 40,
+        ..Default::default()
     }
 }
 
 pub fn joined(worker: u64, slots: u32) -> Event {
-    let spec = WorkerSpec {
-        slots,
-        memory: 1 << 40,
-        ..Default::default()
-    };
+    joined_with(worker, slots, &[])
+}
+
+/// A worker joins and claims these attempts.
+pub fn joined_with(worker: u64, slots: u32, holds: &[Claim]) -> Event {
     Event::WorkerJoined {
         worker: WorkerId(worker),
-        spec,
-        holds: vec![],
+        spec: self::slots(slots),
+        holds: holds.to_vec(),
+    }
+}
+
+pub fn claim(job: JobId, attempt: u32) -> Claim {
+    Claim { job, attempt }
+}
+
+pub fn assign(worker: u64, job: JobId, attempt: u32) -> Effect {
+    Effect::Assign {
+        worker: WorkerId(worker),
+        job,
+        attempt,
+    }
+}
+
+pub fn revoke(worker: u64, job: JobId, attempt: u32) -> Effect {
+    Effect::Revoke {
+        worker: WorkerId(worker),
+        job,
+        attempt,
+    }
+}
+
+/// A report with any outcome and wish.
+pub fn reported(worker: u64, job: JobId, attempt: u32, class: OutcomeClass, then: Then) -> Event {
+    Event::Finished {
+        worker: WorkerId(worker),
+        job,
+        attempt,
+        class,
+        then,
+        service_time_us: 1_000_000,
+    }
+}
+
+pub fn why(scheduler: &Scheduler, job: JobId) -> WaitReason {
+    match scheduler.job(job) {
+        Some(JobState::Waiting(reason)) => reason,
+        other => panic!("{job}: {other:?}"),
     }
 }
 
@@ -68,6 +117,7 @@ pub fn finished(worker: u64, job: JobId, attempt: u32, service_time_us: u64) -> 
         job,
         attempt,
         class,
+        then: Then::Decide,
         service_time_us,
     }
 }

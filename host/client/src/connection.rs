@@ -1,0 +1,178 @@
+//! The connection behind a client: made, and made again when it is lost.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use optwasm_protocol::endpoint::{self, EndpointError};
+use optwasm_protocol::handshake::{self, HandshakeError, Intent, RefusalCode};
+use optwasm_protocol::link::CloseCode;
+use optwasm_protocol::{Link, Token};
+
+use crate::{ClientError, SOFTWARE};
+
+/// First wait before connecting again, and the longest: a coordinator that restarts is found again
+/// soon, and thousands of clients do not come all at once.
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// How long to try, unless the user says otherwise.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(crate) struct Connection {
+    /// `None` within the process, where nothing is lost but with it.
+    remote: Option<(SocketAddr, Token)>,
+    current: Mutex<Current>,
+    pub(crate) patience: Duration,
+}
+
+#[derive(Clone)]
+struct Current {
+    link: Link,
+    endpoint: Option<quinn::Endpoint>,
+    /// Counts connections, so that of many calls that find one lost, one makes it again.
+    number: u64,
+}
+
+impl Connection {
+    pub(crate) async fn remote(address: SocketAddr, token: &Token) -> Result<Self, ClientError> {
+        let (endpoint, link) = connect(address, token).await?;
+        Ok(Self {
+            remote: Some((address, token.clone())),
+            current: Mutex::new(Current {
+                link,
+                endpoint: Some(endpoint),
+                number: 0,
+            }),
+            patience: PATIENCE,
+        })
+    }
+
+    #[cfg(feature = "local")]
+    pub(crate) fn in_process(link: Link) -> Self {
+        Self {
+            remote: None,
+            current: Mutex::new(Current {
+                link,
+                endpoint: None,
+                number: 0,
+            }),
+            patience: PATIENCE,
+        }
+    }
+
+    fn current(&self) -> Current {
+        // Whoever holds the lock only reads or replaces.
+        let current = self.current.lock();
+        current.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A key that no other submission has; none is needed where no answer can be lost.
+    pub(crate) fn unique_key(&self) -> Result<Option<String>, ClientError> {
+        if self.remote.is_none() {
+            return Ok(None);
+        }
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(std::io::Error::from)?;
+        Ok(Some(format!(
+            "auto-{}",
+            data_encoding::HEXLOWER.encode(&bytes)
+        )))
+    }
+
+    /// Does `what` on the connection, and again on a new one as often as that is lost, until
+    /// patience is at its end. `what` must do no harm when it is done twice.
+    pub(crate) async fn patiently<T>(
+        &self,
+        mut what: impl AsyncFnMut(Link) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let mut lost_since = None;
+        loop {
+            let current = self.current();
+            let error = match what(current.link).await {
+                Err(error @ ClientError::Lost(_)) => error,
+                other => return other,
+            };
+            let since = *lost_since.get_or_insert_with(Instant::now);
+            self.reconnect(current.number, error, since).await?;
+        }
+    }
+
+    /// Makes the connection again that had this number, unless another call has done it.
+    async fn reconnect(
+        &self,
+        number: u64,
+        error: ClientError,
+        since: Instant,
+    ) -> Result<(), ClientError> {
+        let Some((address, token)) = &self.remote else {
+            return Err(error);
+        };
+        let mut backoff = BACKOFF_FIRST;
+        while since.elapsed() < self.patience {
+            tokio::time::sleep(jittered(backoff)).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+            if self.current().number != number {
+                return Ok(());
+            }
+            tracing::debug!("connecting to {address} again: {error}");
+            match connect(*address, token).await {
+                Ok((endpoint, link)) => {
+                    let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+                    if current.number == number {
+                        *current = Current {
+                            link,
+                            endpoint: Some(endpoint),
+                            number: number + 1,
+                        };
+                    }
+                    return Ok(());
+                }
+                Err(again) if is_temporary(&again) => {}
+                Err(fatal) => return Err(fatal),
+            }
+        }
+        Err(error)
+    }
+
+    pub(crate) async fn close(self) {
+        let current = self.current();
+        current.link.close(CloseCode::Done, "done");
+        if let Some(endpoint) = &current.endpoint {
+            endpoint.wait_idle().await;
+        }
+    }
+}
+
+async fn connect(
+    address: SocketAddr,
+    token: &Token,
+) -> Result<(quinn::Endpoint, Link), ClientError> {
+    let (endpoint, connection) = endpoint::connect(address, token.fingerprint).await?;
+    let link = Link::Quic(connection);
+    handshake::introduce(&link, Some(token), SOFTWARE, Intent::Client).await?;
+    Ok((endpoint, link))
+}
+
+/// Whether the same attempt may succeed a little later.
+fn is_temporary(error: &ClientError) -> bool {
+    match error {
+        ClientError::Connect(error) => matches!(error, EndpointError::Unreachable(..)),
+        ClientError::Handshake(HandshakeError::Refused(refusal)) => {
+            refusal.code == RefusalCode::Busy
+        }
+        ClientError::Handshake(error) => {
+            matches!(error, HandshakeError::Link(_) | HandshakeError::Frame(_))
+        }
+        ClientError::Lost(_) => true,
+        _ => false,
+    }
+}
+
+/// Between half and all of `pause`, so that many clients do not come back at the same moment.
+fn jittered(pause: Duration) -> Duration {
+    let mut byte = [0];
+    // Without randomness all come at once, which is bearable.
+    let _ = getrandom::fill(&mut byte);
+    pause / 2 + pause / 2 * u32::from(byte[0]) / 255
+}

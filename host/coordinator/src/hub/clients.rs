@@ -1,0 +1,238 @@
+//! What clients ask for: submit, cancel, run again, remove.
+
+use std::collections::BTreeSet;
+
+use optwasm_protocol::message::{AttemptEnd, BatchSpec, Ending, LimitsChange, Which};
+use optwasm_protocol::{BatchId, JobId, Payload, WorkerId};
+use optwasm_scheduler as sched;
+use optwasm_store::{NewBatch, Record, Store, StoreError};
+use tokio::sync::oneshot;
+
+use super::commit::After;
+use super::{Hub, Live, Now, Waiter, batch, complement, scheduled};
+
+/// Why a submission was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The store has no room, or has failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another batch was submitted with this key. Choose another key.
+    #[error("the id `{0}` belongs to batch {1}, which is another one; choose another id")]
+    KeyTaken(String, BatchId),
+    /// The coordinator is draining. Submit when it has been started again.
+    #[error("the coordinator is draining and takes no new jobs")]
+    Draining,
+}
+
+impl<S: Store> Hub<S> {
+    /// Takes a batch in. Its number counts once the waiter has resolved.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError`]; nothing has changed then.
+    pub fn submit(
+        &mut self,
+        now: Now,
+        spec: BatchSpec,
+        inputs: Vec<Payload>,
+    ) -> Result<(BatchId, Waiter), SubmitError> {
+        if self.draining {
+            return Err(SubmitError::Draining);
+        }
+        let (reply, waiter) = oneshot::channel();
+        let mut digest = [0; 32];
+        if let Some(key) = &spec.id {
+            digest = digest_of(&spec, &inputs);
+            let known = self.keys.get(key).copied();
+            if let Some((batch, first)) = known.or_else(|| self.store.batch_by_key(key)) {
+                if first != digest {
+                    return Err(SubmitError::KeyTaken(key.clone(), batch));
+                }
+                // It is known once what was appended so far is safe.
+                self.turn.afters.push(After::Reply(reply));
+                self.flush(now);
+                return Ok((batch, waiter));
+            }
+        }
+        let id = BatchId(self.next_batch);
+        let jobs = inputs.len() as u32;
+        let record = NewBatch {
+            batch: id,
+            spec: spec.clone(),
+            inputs,
+            digest,
+            engine: self.group(),
+            submitted_ms: now.ms,
+        };
+        // Appended by itself, so that a full store refuses this and nothing else.
+        let commit = self
+            .store
+            .append(vec![Record::Submitted(Box::new(record))])?;
+        self.next_batch += 1;
+        self.live.insert(id, Live::new(&spec));
+        if let Some(key) = &spec.id {
+            self.keys.insert(key.clone(), (id, digest));
+        }
+        let open = After::Open(id, Box::new(spec), jobs);
+        // The client may be answered before, but nothing is scheduled after, what it is told.
+        self.follow(now, commit, vec![After::Reply(reply), open]);
+        Ok((id, waiter))
+    }
+
+    /// Whether so many more jobs may be queued: always where nothing waits.
+    pub fn has_room_for(&self, jobs: u64) -> bool {
+        let waiting = self.scheduler.waiting();
+        waiting == 0 || waiting.saturating_add(jobs) <= self.config.max_queued
+    }
+
+    /// Ends all unfinished jobs of a batch; `None` where there is no such batch.
+    pub fn cancel(&mut self, now: Now, id: BatchId) -> Option<Waiter> {
+        self.store.batch(id)?;
+        if self.live.contains_key(&id) {
+            self.turn.records.push(Record::Cancelled(id));
+            self.step(now, sched::Event::Cancel { batch: batch(id) });
+        }
+        Some(self.settle_with_reply(now))
+    }
+
+    fn settle_with_reply(&mut self, now: Now) -> Waiter {
+        let (reply, waiter) = oneshot::channel();
+        self.carry_out(now);
+        self.turn.afters.push(After::Reply(reply));
+        self.flush(now);
+        waiter
+    }
+
+    /// Runs jobs again that have ended; says how many. `None` where there is no such batch.
+    pub fn retry(
+        &mut self,
+        now: Now,
+        id: BatchId,
+        which: &Which,
+        change: LimitsChange,
+    ) -> Option<(u32, Waiter)> {
+        let summary = self.store.batch(id)?;
+        let failed: Vec<String>;
+        let outcomes = match which {
+            Which::All | Which::Jobs(_) => None,
+            Which::Failed => {
+                let names = summary.outcomes.keys();
+                failed = names.filter(|name| *name != "ok").cloned().collect();
+                Some(&failed[..])
+            }
+            Which::Outcomes(names) => Some(&names[..]),
+        };
+        let mut jobs: Vec<u32> = match outcomes {
+            Some([]) => Vec::new(),
+            outcomes => {
+                let ended = self.store.ended_jobs(id, outcomes);
+                ended.into_iter().flatten().collect()
+            }
+        };
+        if let Which::Jobs(wanted) = which {
+            jobs.retain(|index| wanted.iter().any(|range| range.contains(index)));
+        }
+        let Some(first) = jobs.first() else {
+            return Some((0, self.settle_with_reply(now)));
+        };
+        let template = summary.spec.template.limits;
+        let before = self.store.limits(JobId(id, *first)).unwrap_or(template);
+        let limits = change.apply(before);
+        let changed = (limits != before).then_some(limits);
+
+        let mut known = Vec::with_capacity(jobs.len());
+        let mut last_attempt = 0;
+        for index in &jobs {
+            let Some(report) = self.store.result(JobId(id, *index)) else {
+                continue;
+            };
+            last_attempt = last_attempt.max(report.attempt);
+            known.push(sched::Known {
+                index: *index,
+                last_attempt: report.attempt,
+                ..sched::Known::default()
+            });
+            let end = AttemptEnd {
+                attempt: report.attempt,
+                worker: WorkerId(0),
+                worker_name: report.worker,
+                ended_ms: now.ms,
+                ending: Ending::Reopened(report.outcome.to_string()),
+            };
+            let record = Record::Attempt(JobId(id, *index), end);
+            self.turn.records.push(record);
+        }
+        let ranges = ranges(&jobs);
+        let record = Record::Reopened(id, ranges.clone(), changed);
+        self.turn.records.push(record);
+        if self.live.contains_key(&id) {
+            self.step(
+                now,
+                sched::Event::Reopen {
+                    batch: batch(id),
+                    jobs: ranges,
+                    first_attempt: last_attempt + 1,
+                },
+            );
+        } else {
+            self.live.insert(id, Live::new(&summary.spec));
+            let group = self.group_of(&summary.spec);
+            self.step(
+                now,
+                sched::Event::Submit {
+                    batch: batch(id),
+                    spec: scheduled(&summary.spec, summary.jobs, group),
+                    finished: complement(&ranges, summary.jobs),
+                    parked: Vec::new(),
+                    known,
+                },
+            );
+        }
+        Some((jobs.len() as u32, self.settle_with_reply(now)))
+    }
+
+    /// Forgets a batch; `None` where there is none, an error where it is not done.
+    pub fn remove(&mut self, now: Now, id: BatchId) -> Option<Result<Waiter, NotDone>> {
+        self.store.batch(id)?;
+        if self.live.contains_key(&id) {
+            return Some(Err(NotDone));
+        }
+        self.turn.records.push(Record::Removed(id));
+        Some(Ok(self.settle_with_reply(now)))
+    }
+}
+
+/// A batch that is not done cannot be removed.
+#[derive(Debug)]
+pub struct NotDone;
+
+/// What tells two submissions with one key apart: all of it, but its key.
+fn digest_of(spec: &BatchSpec, inputs: &[Payload]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    let spec = BatchSpec {
+        id: None,
+        ..spec.clone()
+    };
+    let mut bytes = Vec::new();
+    // Writing to memory does not fail.
+    let _ = ciborium::into_writer(&spec, &mut bytes);
+    hasher.update(&bytes);
+    for input in inputs {
+        hasher.update(&input.len().to_le_bytes());
+        hasher.update(input.content_id().as_bytes());
+    }
+    *hasher.finalize().as_bytes()
+}
+
+/// Ascending indices as ranges.
+fn ranges(indices: &[u32]) -> Vec<std::ops::Range<u32>> {
+    let mut ranges: Vec<std::ops::Range<u32>> = Vec::new();
+    for index in BTreeSet::from_iter(indices) {
+        match ranges.last_mut() {
+            Some(last) if last.end == *index => last.end += 1,
+            _ => ranges.push(*index..*index + 1),
+        }
+    }
+    ranges
+}

@@ -1,0 +1,227 @@
+//! What the hub knows, for people.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use optwasm_protocol::message::{BatchStatus, CoordinatorStatus, Explanation, Phase, WorkerStatus};
+use optwasm_protocol::{BatchId, JobId, Limits, Payload, WorkerId};
+use optwasm_scheduler as sched;
+use optwasm_store::{Store, StoreError};
+use tokio::sync::Notify;
+
+use super::{Hub, Now, batch, job, worker};
+
+/// Entries of [`BatchStatus::progress`] and [`BatchStatus::incumbents`].
+const REPORTS_MAX: usize = 16;
+
+/// Jobs at the end of a batch that are asked why they wait; one that is still waiting is most
+/// often the last.
+const ASKED_MAX: usize = 100;
+
+/// What a worker needs to run a job, beside its template.
+pub(crate) struct JobData {
+    pub(crate) input: Payload,
+    pub(crate) checkpoint: Option<Bytes>,
+    pub(crate) limits: Option<Limits>,
+}
+
+impl<S: Store> Hub<S> {
+    /// What a worker needs to run a job; `None` where there is no such job.
+    pub(crate) fn assignment(&self, id: JobId) -> Result<Option<JobData>, StoreError> {
+        let Some(input) = self.store.input(id)? else {
+            return Ok(None);
+        };
+        let live = self.live.get(&id.0);
+        Ok(Some(JobData {
+            input,
+            checkpoint: live.and_then(|live| live.checkpoints.get(&id.1).cloned()),
+            limits: self.store.limits(id),
+        }))
+    }
+
+    /// Rings when there is something new to read of a batch; `None` when it is done.
+    pub fn bell(&self, batch: BatchId) -> Option<Rc<Notify>> {
+        self.live.get(&batch).map(|live| live.bell.clone())
+    }
+
+    /// What is known of a batch.
+    pub fn status(&self, id: BatchId) -> Option<BatchStatus> {
+        let summary = self.store.batch(id)?;
+        let scheduled = self.scheduler.batch(batch(id));
+        let live = self.live.get(&id);
+        let running = scheduled.map_or(0, |s| s.held);
+        Some(BatchStatus {
+            batch: id,
+            name: summary.spec.name,
+            module: summary.spec.template.module,
+            jobs: summary.jobs,
+            running,
+            done: summary.done,
+            outcomes: summary.outcomes,
+            retries: live.map_or(0, |live| live.retried),
+            memo: summary.memo,
+            confirmed: summary.confirmed,
+            contradicted: summary.contradicted,
+            cancelled: summary.cancelled,
+            fuel: summary.fuel,
+            submitted_ms: summary.submitted_ms,
+            ended_ms: summary.ended_ms,
+            waiting_for: if running == 0 && summary.done < summary.jobs {
+                self.why_waiting(id)
+            } else {
+                None
+            },
+            progress: live.map_or_else(Vec::new, |live| {
+                let entries = live.progress.iter().take(REPORTS_MAX);
+                entries
+                    .map(|(index, (done, total))| (*index, *done, *total))
+                    .collect()
+            }),
+            incumbents: live.map_or_else(Vec::new, |live| {
+                let entries = live.incumbents.iter().take(REPORTS_MAX);
+                entries
+                    .map(|(index, (objective, bound))| (*index, *objective, *bound))
+                    .collect()
+            }),
+        })
+    }
+
+    /// Why nothing of a batch runs: what its last waiting job says.
+    fn why_waiting(&self, id: BatchId) -> Option<String> {
+        let jobs = self.scheduler.batch(batch(id))?.count;
+        let waits = |index: &u32| self.why_job_waits(JobId(id, *index)).is_some();
+        let index = (0..jobs).rev().take(ASKED_MAX).find(waits)?;
+        self.why_job_waits(JobId(id, index))
+    }
+
+    /// Why a job waits, in words.
+    fn why_job_waits(&self, id: JobId) -> Option<String> {
+        let reason = match self.scheduler.job(job(id)) {
+            Some(sched::JobState::Waiting(reason)) => reason,
+            Some(sched::JobState::Parked) => {
+                return Some("an identical job is on its way, whose result will be its own".into());
+            }
+            _ => return None,
+        };
+        if self.draining {
+            return Some("the coordinator is draining".to_owned());
+        }
+        if let Some(failed) = self.store.health().refusing {
+            return Some(failed);
+        }
+        Some(match reason {
+            sched::WaitReason::NoWorker => "no worker is connected".to_owned(),
+            sched::WaitReason::OnlyAway => {
+                "the workers that could take it have lost their connection".to_owned()
+            }
+            sched::WaitReason::NoMatchingLabels => {
+                "no connected worker has the required labels".to_owned()
+            }
+            sched::WaitReason::NotEnoughMemory { largest } => format!(
+                "no connected worker has the memory that a job may use; the largest offers {} MiB",
+                largest >> 20
+            ),
+            sched::WaitReason::NeedsEmptyWorker => {
+                "its workers were lost before, so it waits for a worker of its own".to_owned()
+            }
+            sched::WaitReason::NeedsAnotherWorker => {
+                "another worker has to come to the same result, and no other one is connected"
+                    .to_owned()
+            }
+            sched::WaitReason::Behind { jobs } => format!("{jobs} jobs go before"),
+        })
+    }
+
+    /// All workers that are connected or within their lease.
+    pub fn worker_statuses(&self, now: Now) -> Vec<WorkerStatus> {
+        let mut all: Vec<WorkerStatus> = self
+            .workers
+            .iter()
+            .map(|(id, peer)| {
+                let status = self.scheduler.worker(worker(*id));
+                WorkerStatus {
+                    worker: *id,
+                    info: peer.info.clone(),
+                    peer: peer.address.clone(),
+                    held: status.map_or(0, |s| s.held),
+                    done: status.map_or(0, |s| s.done),
+                    draining: status.is_some_and(|s| s.draining),
+                    away_ms: self.away_ms(now, *id),
+                    aside: self.why_aside(*id),
+                }
+            })
+            .collect();
+        all.sort_by_key(|status| status.worker);
+        all
+    }
+
+    pub(super) fn why_aside(&self, id: WorkerId) -> Option<String> {
+        let status = self.scheduler.worker(worker(id)).filter(|s| s.aside)?;
+        let why = match status.distrusted {
+            Some(_) => "its results differ from those that other workers agree on",
+            None => "many different jobs in a row failed by fault of its machine",
+        };
+        Some(why.to_owned())
+    }
+
+    fn away_ms(&self, now: Now, id: WorkerId) -> Option<u64> {
+        let since = self.scheduler.worker(worker(id))?.away_since?;
+        Some(now.us.saturating_sub(since.0) / 1000)
+    }
+
+    /// All about a job; `None` where there is none.
+    pub fn explain(&self, now: Now, id: JobId) -> Option<Explanation> {
+        let summary = self.store.batch(id.0).filter(|batch| id.1 < batch.jobs)?;
+        let template = summary.spec.template;
+        let report = self.store.result(id);
+        let phase = match self.scheduler.job(job(id)) {
+            _ if report.is_some() => Phase::Ended,
+            Some(sched::JobState::Held {
+                worker,
+                attempt,
+                since,
+            }) => Phase::Held {
+                worker: WorkerId(worker.0),
+                worker_name: self.name(WorkerId(worker.0)),
+                attempt,
+                for_ms: now.us.saturating_sub(since.0) / 1000,
+                away_ms: self.away_ms(now, WorkerId(worker.0)),
+            },
+            Some(sched::JobState::Waiting(_) | sched::JobState::Parked) => {
+                Phase::Waiting(self.why_job_waits(id).unwrap_or_default())
+            }
+            // Its result is on its way to the disk.
+            _ => Phase::Waiting("its result is being stored".to_owned()),
+        };
+        Some(Explanation {
+            job: id,
+            phase,
+            limits: self.store.limits(id).unwrap_or(template.limits),
+            template,
+            input: self.store.input(id).ok().flatten(),
+            history: self.store.attempts(id),
+            report,
+            engine: self.group(),
+        })
+    }
+
+    /// How the coordinator is; `software` and `started_ms` are the caller's to fill in.
+    pub fn coordinator_status(&self) -> CoordinatorStatus {
+        let health = self.store.health();
+        let connected = self.connected();
+        CoordinatorStatus {
+            software: String::new(),
+            started_ms: 0,
+            workers: connected as u32,
+            away: (self.workers.len() - connected) as u32,
+            live_batches: self.live.len() as u32,
+            waiting: self.scheduler.waiting(),
+            held: self.scheduler.held(),
+            used: health.used,
+            room: health.room,
+            refusing: health.refusing,
+            draining: self.draining,
+            store: health.description,
+        }
+    }
+}

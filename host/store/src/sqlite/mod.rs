@@ -1,0 +1,386 @@
+//! A store on disk.
+//!
+//! A folder holds `store.sqlite` (batches, results, workers), `blobs/` (a file for each) and
+//! `reserve` (see [`room`]). One thread writes ([`writer`]); everybody else reads what is
+//! committed through another connection ([`reader`]), and waits neither for the writer nor for the
+//! disk's caches to be flushed.
+//!
+//! - [`codec`]: how records become bytes, and their checksums;
+//! - [`schema`]: the tables, and how older ones become current;
+//! - [`rows`]: single records, read and verified;
+//! - [`apply`], [`memo`], [`remove`]: what records change;
+//! - [`blobs`]: blobs;
+//! - [`check`], [`rebuild`], [`backup`]: tools for a store that nobody has open.
+
+mod apply;
+mod backup;
+mod blobs;
+mod check;
+mod codec;
+mod memo;
+mod reader;
+mod rebuild;
+#[cfg(feature = "s3")]
+mod remote;
+mod remove;
+mod room;
+mod rows;
+mod schema;
+mod writer;
+
+use std::fs::{self, File};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use optwasm_protocol::message::{AttemptEnd, Order, ResultPage};
+use optwasm_protocol::{BatchId, ContentId, JobId, Limits, Outcome, Payload, Report};
+use tokio::sync::{RwLock, oneshot};
+
+//pub use backup::{backup, compact};
+pub use blobs::BlobPlace;
+//pub use check::{CheckReport, DamagedJobs, check};
+
+use crate::{
+    BatchSummary, Commit, Committed, Health, NewBatch, Record, Restored, Store, StoreError, Witness,
+};
+use apply::Applier;
+use blobs::{Blobs, blocking};
+use reader::{Reader, logged};
+use room::Room;
+use writer::{Work, Writer, now_ms};
+
+/// How a [`SqliteStore`] is opened.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    /// Bytes that database and blobs may take before new work is refused; no limit unless set.
+    pub limit: u64,
+    /// Bytes of disk that are kept for the results of accepted work; 64 MiB unless set, and at
+    /// most a quarter of what the file system has left.
+    pub reserve: u64,
+    /// For how long a blob stays that no batch refers to; an hour unless set, in which a client
+    /// can send many large ones before it submits.
+    pub blob_grace: Duration,
+    /// Where blobs are; in the store's folder unless set.
+    pub blobs: BlobPlace,
+    /// The name of the SQLite VFS through which the database is read and written; the system's
+    /// unless set. For tests that simulate disks.
+    pub vfs: Option<String>,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self {
+            limit: u64::MAX,
+            reserve: 64 << 20,
+            blob_grace: Duration::from_secs(3600),
+            blobs: BlobPlace::default(),
+            vfs: None,
+        }
+    }
+}
+
+/// A store on disk.
+///
+/// Whoever opens one makes sure that nobody else has it open. Its asynchronous methods need a Tokio
+/// runtime. Dropping it waits for what was appended to be written, unless the disk refuses that.
+pub struct SqliteStore {
+    dir: PathBuf,
+    options: SqliteOptions,
+    room: Arc<Room>,
+    /// `None` only while the store is being dropped.
+    reader: Mutex<Option<Reader>>,
+    blobs: Blobs,
+    gate: RwLock<()>,
+    /// Where the next collection of blobs goes on.
+    collected: Mutex<ContentId>,
+    /// Whether files that no row knows of have been looked for.
+    swept: AtomicBool,
+    inbox: mpsc::Sender<Work>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a job counts for beside its input: rows for it and for a small result.
+const JOB_OVERHEAD: u64 = 256;
+
+/// What a batch counts for beside its jobs: a page in each table that it gets rows in.
+const BATCH_OVERHEAD: u64 = 16 << 10;
+
+impl SqliteStore {
+    /// Opens the store in a folder, which is made where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Disk`], [`StoreError::Newer`], and [`StoreError::Damaged`] where SQLite cannot
+    /// open the file at all: then [`check`] with `repair` makes it so that it can.
+    pub fn open(dir: &Path, options: SqliteOptions) -> Result<Self, StoreError> {
+        let disk = |error: std::io::Error| StoreError::Disk(format!("{}: {error}", dir.display()));
+        fs::create_dir_all(dir).map_err(disk)?;
+        let blobs = Blobs::open(dir, &options.blobs)?;
+        let room = Arc::new(Room::new(dir, options.limit, options.reserve)?);
+        let path = dir.join(schema::FILE);
+        let vfs = options.vfs.as_deref();
+        let applier = Applier::new(schema::open_writer(&path, vfs)?)?;
+        let (inbox, work) = mpsc::channel();
+        // Writes, so that the log exists before somebody opens the database for reading.
+        let writer = Writer::new(applier, room.clone(), work)?;
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(disk)?;
+        let reader = Reader::new(schema::open_reader(&path, vfs)?, room.clone());
+        let thread = std::thread::Builder::new().name("store".to_owned());
+        let thread = thread.spawn(move || writer.run()).map_err(disk)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            options,
+            room,
+            reader: Mutex::new(Some(reader)),
+            blobs,
+            gate: RwLock::new(()),
+            collected: Mutex::new(ContentId::from_bytes([0; 32])),
+            swept: AtomicBool::new(false),
+            inbox,
+            thread: Some(thread),
+        })
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&mut Reader) -> rows::Read<T>) -> rows::Read<T> {
+        let mut reader = lock(&self.reader);
+        match reader.as_mut() {
+            Some(reader) => read(reader),
+            None => Err(rows::Failure::Invalid("the store is closed".to_owned())),
+        }
+    }
+
+    fn send(&self, work: Work) -> Result<(), StoreError> {
+        self.inbox.send(work).map_err(|_| StoreError::Closed)
+    }
+
+    /// A connection for long reads on another thread.
+    fn connect(&self) -> Result<rusqlite::Connection, StoreError> {
+        schema::open_reader(&self.dir.join(schema::FILE), self.options.vfs.as_deref())
+    }
+
+    /// Notes that a blob is used; rarely enough that asking costs no writing.
+    fn touch(&self, id: &ContentId, used: i64) {
+        let grace = self.options.blob_grace.as_millis() as i64;
+        if now_ms() - used > grace / 4 {
+            // Whoever closes the store does not need it any more.
+            let _ = self.send(Work::Touch(*id));
+        }
+    }
+
+    async fn put(&self, id: ContentId, bytes: Bytes) -> Result<(), StoreError> {
+        let size = bytes.len() as u64;
+        let _shared = self.gate.read().await;
+        self.blobs.put(id, bytes).await?;
+        let (reply, done) = oneshot::channel();
+        self.send(Work::Blob { id, size, reply })?;
+        done.await.unwrap_or(Err(StoreError::Closed)).map(drop)
+    }
+
+    /// Removes files that no row knows of: a process ended between writing one and saying so.
+    async fn sweep(&self) -> Result<(), StoreError> {
+        for id in self.blobs.strays(self.connect()?).await? {
+            let _alone = self.gate.write().await;
+            let known = self.read(|reader| reader.blob(&id));
+            if matches!(known, Ok(None)) {
+                self.blobs.delete(id).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.room.closing.store(true, Ordering::Relaxed);
+        // The writer closes last, and copies the log to the database.
+        lock(&self.reader).take();
+        let _ = self.send(Work::Close);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is in it is never left half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// About how many bytes a new batch takes, and how many of them twice, since they go through the
+/// log.
+fn size(new: &NewBatch) -> (u64, u64) {
+    let inputs = new.inputs.iter().map(|input| match input {
+        Payload::Inline(bytes) => bytes.len() as u64,
+        Payload::Blob(..) => 40,
+    });
+    let inputs: u64 = inputs.sum();
+    let jobs = new.inputs.len() as u64;
+    (inputs + jobs * JOB_OVERHEAD + BATCH_OVERHEAD, inputs)
+}
+
+impl Store for SqliteStore {
+    fn restore(&self) -> Result<Restored, StoreError> {
+        Ok(self.read(|reader| reader.restore())?)
+    }
+
+    fn append(&self, records: Vec<Record>) -> Result<Commit, StoreError> {
+        self.room.check()?;
+        let (mut bytes, mut disk) = (0, 0);
+        for record in &records {
+            if let Record::Submitted(new) = record {
+                let (all, twice) = size(new);
+                bytes += all;
+                disk += all + twice;
+            }
+        }
+        if bytes > 0 {
+            self.room.take(bytes, disk)?;
+        }
+        if records.is_empty() {
+            return Ok(Commit::Done(Committed::default()));
+        }
+        let (reply, done) = oneshot::channel();
+        self.send(Work::Append {
+            records,
+            bytes,
+            reply,
+        })?;
+        Ok(Commit::Pending(done))
+    }
+
+    fn health(&self) -> Health {
+        let room = self.room();
+        let refusing = self.room.refusing();
+        Health {
+            used: self.room.used(),
+            room,
+            refusing: refusing.or_else(|| (room == 0).then(|| self.room.full().to_string())),
+            description: format!("{} (SQLite)", self.dir.display()),
+        }
+    }
+
+    fn room(&self) -> u64 {
+        self.room.left()
+    }
+
+    fn batches(&self, limit: usize) -> Vec<BatchId> {
+        logged(self.read(|reader| reader.batches(limit)))
+    }
+
+    fn batch(&self, batch: BatchId) -> Option<BatchSummary> {
+        logged(self.read(|reader| reader.batch(batch)))
+    }
+
+    fn batch_by_key(&self, key: &str) -> Option<(BatchId, [u8; 32])> {
+        logged(self.read(|reader| reader.batch_by_key(key)))
+    }
+
+    fn ended_before(&self, ms: u64, limit: usize) -> Vec<BatchId> {
+        logged(self.read(|reader| reader.ended_before(ms, limit)))
+    }
+
+    fn input(&self, job: JobId) -> Result<Option<Payload>, StoreError> {
+        Ok(self.read(|reader| reader.input(job))?)
+    }
+
+    fn limits(&self, job: JobId) -> Option<Limits> {
+        logged(self.read(|reader| reader.limits(job)))
+    }
+
+    fn result(&self, job: JobId) -> Option<Report> {
+        logged(self.read(|reader| reader.result(job)))
+    }
+
+    fn attempts(&self, job: JobId) -> Vec<AttemptEnd> {
+        logged(self.read(|reader| reader.attempts(job)))
+    }
+
+    fn witnesses(&self, job: JobId) -> Vec<Witness> {
+        logged(self.read(|reader| reader.witnesses(job)))
+    }
+
+    fn results(
+        &self,
+        batch: BatchId,
+        order: Order,
+        cursor: u32,
+        max_bytes: usize,
+    ) -> Option<ResultPage> {
+        logged(self.read(|reader| reader.results(batch, order, cursor, max_bytes)))
+    }
+
+    fn ended_jobs(&self, batch: BatchId, outcomes: Option<&[String]>) -> Vec<Range<u32>> {
+        logged(self.read(|reader| reader.ended_jobs(batch, outcomes)))
+    }
+
+    async fn put_blob(&self, id: ContentId, bytes: Bytes) -> Result<(), StoreError> {
+        let size = bytes.len() as u64;
+        let disk = if self.blobs.is_local() { size } else { 0 };
+        self.room.take(size, disk)?;
+        let kept = self.put(id, bytes).await;
+        self.room.give(size);
+        kept
+    }
+
+    async fn get_blob(&self, id: ContentId) -> Result<Option<Bytes>, StoreError> {
+        let Some((_, used)) = self.read(|reader| reader.blob(&id))? else {
+            return Ok(None);
+        };
+        self.touch(&id, used);
+        self.blobs.get(id).await.map(Some)
+    }
+
+    fn has_blob(&self, id: &ContentId) -> bool {
+        match logged(self.read(|reader| reader.blob(id))) {
+            Some((_, used)) => {
+                self.touch(id, used);
+                true
+            }
+            None => false,
+        }
+    }
+
+    async fn collect(&self) -> Result<u64, StoreError> {
+        if !self.swept.swap(true, Ordering::Relaxed) {
+            self.sweep().await?;
+        }
+        let grace = self.options.blob_grace.as_millis() as i64;
+        // Nothing was used later than now, so that a grace of nothing spares nothing.
+        let before = now_ms() - grace + 1;
+        let from = *lock(&self.collected);
+        let conn = self.connect()?;
+        let found = blocking(move || Ok(blobs::unused(&conn, &from, before)?)).await?;
+        let (ids, next) = found;
+        *lock(&self.collected) = next.unwrap_or(ContentId::from_bytes([0; 32]));
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let _alone = self.gate.write().await;
+        let (reply, done) = oneshot::channel();
+        self.send(Work::Collect { ids, before, reply })?;
+        let mut freed = 0;
+        for (id, size) in done.await.unwrap_or(Err(StoreError::Closed))? {
+            self.blobs.delete(id).await?;
+            freed += size;
+        }
+        Ok(freed)
+    }
+}
+
+/// The outcome of a job of which the disk has lost something.
+fn lost(what: &str) -> Outcome {
+    Outcome::Damaged(what.to_owned())
+}

@@ -1,0 +1,160 @@
+//! The tables, how a database is opened, and how an older one becomes a current one.
+//!
+//! | Table | A row is |
+//! |---|---|
+//! | `meta` | a number that outlives what it counts: the next batch's, the next worker's |
+//! | `batches` | what is written once of a batch |
+//! | `states` | what changes of it: counters, flags |
+//! | `chunks` | inputs of neighbouring jobs, see [`codec::Chunk`](super::codec::Chunk) |
+//! | `keys` | memo keys of the jobs of one chunk |
+//! | `results` | a job's result; `done` is its place in the order of completion |
+//! | `attempts`, `witnesses`, `limits` | what else happened to jobs, in order of `nr` |
+//! | `memo` | the job whose result answers jobs with this key |
+//! | `followers` | a job that waits for another with its key |
+//! | `workers`, `holds` | a worker, and what it holds |
+//! | `blobs`, `blob_refs` | a blob, and a batch that needs it |
+//! | `removing` | a batch that was removed, and whose rows are being deleted |
+//! | `damaged` | what repair has put aside |
+//!
+//! A database is WAL with `synchronous=FULL`: a commit is one fsync of the log.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::StoreError;
+
+/// The format that this version writes.
+pub(super) const VERSION: u32 = 1;
+
+/// Step `n` makes format `n + 1` out of format `n`; 0 is an empty file.
+const MIGRATIONS: [&str; VERSION as usize] = [V1];
+
+const V1: &str = "
+CREATE TABLE meta(key INTEGER PRIMARY KEY, value INTEGER NOT NULL, sum INTEGER NOT NULL);
+CREATE TABLE batches(batch INTEGER PRIMARY KEY, key TEXT, head BLOB NOT NULL, sum INTEGER NOT NULL);
+CREATE UNIQUE INDEX batches_by_key ON batches(key) WHERE key IS NOT NULL;
+CREATE TABLE states(batch INTEGER PRIMARY KEY, ended INTEGER NOT NULL, body BLOB NOT NULL,
+    sum INTEGER NOT NULL);
+CREATE INDEX states_by_ended ON states(ended);
+CREATE TABLE chunks(first INTEGER PRIMARY KEY, body BLOB NOT NULL, sum INTEGER NOT NULL);
+CREATE TABLE keys(first INTEGER PRIMARY KEY, body BLOB NOT NULL, sum INTEGER NOT NULL);
+CREATE TABLE results(job INTEGER PRIMARY KEY, done INTEGER NOT NULL, outcome INTEGER NOT NULL,
+    attempt INTEGER NOT NULL, flags INTEGER NOT NULL, fuel INTEGER NOT NULL, body BLOB NOT NULL,
+    sum INTEGER NOT NULL);
+CREATE INDEX results_by_done ON results(done, outcome);
+CREATE TABLE attempts(job INTEGER NOT NULL, nr INTEGER NOT NULL, body BLOB NOT NULL,
+    sum INTEGER NOT NULL, PRIMARY KEY(job, nr)) WITHOUT ROWID;
+CREATE TABLE witnesses(job INTEGER NOT NULL, nr INTEGER NOT NULL, body BLOB NOT NULL,
+    sum INTEGER NOT NULL, PRIMARY KEY(job, nr)) WITHOUT ROWID;
+CREATE TABLE limits(job INTEGER NOT NULL, nr INTEGER NOT NULL, body BLOB NOT NULL,
+    sum INTEGER NOT NULL, PRIMARY KEY(job, nr)) WITHOUT ROWID;
+CREATE TABLE memo(key BLOB PRIMARY KEY, job INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE followers(job INTEGER PRIMARY KEY, key BLOB NOT NULL, sum INTEGER NOT NULL);
+CREATE INDEX followers_by_key ON followers(key);
+CREATE TABLE workers(worker INTEGER PRIMARY KEY, body BLOB NOT NULL, sum INTEGER NOT NULL);
+CREATE TABLE holds(worker INTEGER PRIMARY KEY, body BLOB NOT NULL, sum INTEGER NOT NULL);
+CREATE TABLE blobs(id BLOB PRIMARY KEY, size INTEGER NOT NULL, used INTEGER NOT NULL,
+    sum INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE blob_refs(batch INTEGER NOT NULL, id BLOB NOT NULL, sum INTEGER NOT NULL,
+    PRIMARY KEY(batch, id)) WITHOUT ROWID;
+CREATE INDEX blob_refs_by_id ON blob_refs(id);
+CREATE TABLE removing(batch INTEGER PRIMARY KEY, sum INTEGER NOT NULL);
+CREATE TABLE damaged(nr INTEGER PRIMARY KEY, what TEXT NOT NULL, body BLOB);
+";
+
+/// Pages that the writer keeps in memory (KiB): a memo index of a million jobs, which submissions
+/// are compared with in one pass.
+const WRITER_CACHE: i64 = 64 << 10;
+
+/// Pages that readers keep in memory (KiB).
+const READER_CACHE: i64 = 16 << 10;
+
+/// The log is cut to this size once a large transaction has been copied to the database.
+const WAL_KEPT: i64 = 64 << 20;
+
+/// For how long a connection waits for another one's lock, which is only ever held for an instant.
+const BUSY_MS: u64 = 5_000;
+
+/// The database's file in a store's folder.
+pub(super) const FILE: &str = "store.sqlite";
+
+/// Opens the database for writing, made or migrated as needed.
+pub(super) fn open_writer(path: &Path, vfs: Option<&str>) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut conn = connect(path, flags, vfs)?;
+    let found: u32 = number(&conn, "user_version").map_err(opening)? as u32;
+    if found > VERSION {
+        let known = VERSION;
+        return Err(StoreError::Newer { found, known });
+    }
+    let prepared = (|| {
+        if found == 0 {
+            // These are laid down with the first page.
+            conn.pragma_update(None, "page_size", 4096)?;
+            conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        }
+        conn.pragma_update(None, "journal_mode", "WAL")?;
+        conn.pragma_update(None, "synchronous", "FULL")?;
+        conn.pragma_update(None, "cache_size", -WRITER_CACHE)?;
+        conn.pragma_update(None, "journal_size_limit", WAL_KEPT)?;
+        // The writer does it itself, and hears of its failures.
+        conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+        migrate(&mut conn, found)
+    })();
+    prepared.map_err(opening)?;
+    Ok(conn)
+}
+
+fn migrate(conn: &mut Connection, found: u32) -> rusqlite::Result<()> {
+    if found == VERSION {
+        return Ok(());
+    }
+    let tx = conn.transaction()?;
+    for step in &MIGRATIONS[found as usize..] {
+        tx.execute_batch(step)?;
+    }
+    tx.pragma_update(None, "user_version", VERSION)?;
+    tx.commit()
+}
+
+/// Opens a database for reading that a writer keeps open or has left whole.
+pub(super) fn open_reader(path: &Path, vfs: Option<&str>) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = connect(path, flags, vfs)?;
+    conn.pragma_update(None, "cache_size", -READER_CACHE)
+        .map_err(opening)?;
+    Ok(conn)
+}
+
+fn connect(path: &Path, flags: OpenFlags, vfs: Option<&str>) -> Result<Connection, StoreError> {
+    let conn = match vfs {
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
+        None => Connection::open_with_flags(path, flags),
+    };
+    let conn = conn.map_err(opening)?;
+    conn.set_prepared_statement_cache_capacity(128);
+    let prepared = conn
+        .busy_timeout(std::time::Duration::from_millis(BUSY_MS))
+        // What the file says of its pages is not believed.
+        .and_then(|()| conn.pragma_update(None, "cell_size_check", true))
+        .and_then(|()| conn.pragma_update(None, "trusted_schema", false));
+    prepared.map_err(opening)?;
+    Ok(conn)
+}
+
+/// The value of a pragma.
+pub(super) fn number(conn: &Connection, pragma: &str) -> rusqlite::Result<i64> {
+    conn.pragma_query_value(None, pragma, |row| row.get(0))
+}
+
+/// Why a database cannot be opened.
+pub(super) fn opening(error: rusqlite::Error) -> StoreError {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    match error.sqlite_error_code() {
+        Some(DatabaseCorrupt | NotADatabase) => StoreError::Damaged(format!("{FILE}: {error}")),
+        _ => StoreError::Disk(format!("{FILE}: {error}")),
+    }
+}
