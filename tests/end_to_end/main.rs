@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod durability;
 mod exit_codes;
 mod guests;
 mod inputs_and_outputs;

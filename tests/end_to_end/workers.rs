@@ -16,10 +16,12 @@ fn spins(count: usize) -> String {
 fn a_killed_workers_jobs_go_to_others() {
     let place = place();
     let spin = guest("spin");
-    let _coordinator = place.coordinator(&[]);
+    let _coordinator = place.coordinator(&["--lease", "2s"]);
     let victim = place.worker("victim", &[]);
     let _survivor = place.worker("survivor", &[]);
-    let args = ["submit", &spin, "--jsonl", "--output", "json"];
+    let args = [
+        "submit", &spin, "--jsonl", "--memo", "off", "--output", "json",
+    ];
     let batch = place.run_on(args, spins(100).as_bytes()).json()["batch"].to_string();
     wait_for("both to work", || {
         let workers = place.run(["workers", "--output", "json"]).json();
@@ -38,7 +40,7 @@ fn a_killed_workers_jobs_go_to_others() {
 fn a_job_that_takes_three_workers_with_it_is_failed_with_the_evidence() {
     let place = place();
     let spin = guest("spin");
-    let _coordinator = place.coordinator(&[]);
+    let _coordinator = place.coordinator(&["--lease", "2s"]);
     let args = ["submit", &spin, "--json", "--output", "json"];
     let batch = place.run_on(args, b"1000000000").json()["batch"].to_string();
     for attempt in 1..=3 {
@@ -178,7 +180,7 @@ fn labels_memory_and_idleness() {
 fn a_checkpoint_reaches_the_next_attempt() {
     let place = place();
     let resume = guest("resume");
-    let _coordinator = place.coordinator(&[]);
+    let _coordinator = place.coordinator(&["--lease", "1s"]);
     let first = place.worker("first", &[]);
     // Compiled before it counts.
     place

@@ -115,11 +115,16 @@ impl Place {
     ///
     /// Where it does not come up.
     pub fn coordinator(&self, args: &[&str]) -> Process {
-        let process = self.start(
-            ["coordinator", "--listen", "127.0.0.1:0"]
-                .iter()
-                .chain(args),
-        );
+        self.coordinator_at("127.0.0.1:0", args)
+    }
+
+    /// Starts a coordinator that listens on `address`, and waits until it does.
+    ///
+    /// # Panics
+    ///
+    /// Where it does not come up.
+    pub fn coordinator_at(&self, address: &str, args: &[&str]) -> Process {
+        let process = self.start(["coordinator", "--listen", address].iter().chain(args));
         wait_for("the coordinator", || {
             self.state().join("access.json").exists()
         });

@@ -2,6 +2,8 @@
 
 // A failed unwrap is a failed test.
 #![allow(clippy::unwrap_used)]
+// Ranges of jobs are meant, not their indices.
+#![allow(clippy::single_range_in_vec_init)]
 
 mod common;
 
@@ -329,6 +331,30 @@ fn failures_and_losses_before_a_restart_count() {
         matches!(&effects[0], Effect::Done { verdict: v, .. } if *v == verdict),
         "{effects:?}"
     );
+}
+
+#[test]
+fn a_worker_lost_with_a_job_before_a_restart_leaves_it_to_others() {
+    let mut s = Scheduler::new(Config::default());
+    step(&mut s, 0, submit(1, jobs(1)));
+    step(&mut s, 0, joined(0, 1));
+    let known = Known {
+        index: 0,
+        last_attempt: 1,
+        losses: vec![(WorkerId(7), 1)],
+        ..Known::default()
+    };
+    let event = Event::Submit {
+        batch: BatchId(0),
+        spec: jobs(1),
+        finished: vec![],
+        parked: vec![],
+        known: vec![known],
+    };
+    step(&mut s, 0, event);
+    assert_eq!(step(&mut s, 0, joined(7, 1)), []);
+    let effects = step(&mut s, 0, finished(0, job(1, 0), 1, 10));
+    assert_eq!(assigned(&effects), [(WorkerId(0), job(0, 0), 2)]);
 }
 
 #[test]

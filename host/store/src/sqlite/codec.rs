@@ -147,7 +147,8 @@ pub(super) struct State {
     pub seq: u32,
     /// How many ended how, by the outcome's number.
     pub outcomes: Vec<u32>,
-    pub fuel: u64,
+    /// Wider than a job's, so that it never overflows and can be counted backwards.
+    pub fuel: u128,
     pub memo: u32,
     pub confirmed: u64,
     pub contradicted: u64,
@@ -229,6 +230,18 @@ impl ResultRow {
 }
 
 impl State {
+    /// Whether two say the same.
+    pub fn agrees(&self, other: &Self) -> bool {
+        // Outcomes that no job has any more may be written as none or as no entry.
+        let plain = |state: &Self| {
+            let mut state = state.clone();
+            let used = state.outcomes.iter().rposition(|count| *count > 0);
+            state.outcomes.truncate(used.map_or(0, |place| place + 1));
+            state
+        };
+        plain(self) == plain(other)
+    }
+
     /// Counts a result.
     pub fn add(&mut self, row: &ResultRow) {
         let place = row.outcome.clamp(0, OUTCOMES.len() as i64 - 1) as usize;
@@ -240,7 +253,7 @@ impl State {
         if row.flags & MEMO != 0 {
             self.memo = self.memo.saturating_add(1);
         } else {
-            self.fuel = self.fuel.saturating_add(row.fuel);
+            self.fuel = self.fuel.saturating_add(u128::from(row.fuel));
         }
         self.set = self.set.wrapping_add(mix(row.job, row.done, row.outcome));
     }
@@ -255,7 +268,7 @@ impl State {
         if row.flags & MEMO != 0 {
             self.memo = self.memo.saturating_sub(1);
         } else {
-            self.fuel = self.fuel.saturating_sub(row.fuel);
+            self.fuel = self.fuel.saturating_sub(u128::from(row.fuel));
         }
         self.set = self.set.wrapping_sub(mix(row.job, row.done, row.outcome));
     }
@@ -299,6 +312,8 @@ pub(super) struct Chunk {
 
 const INLINE: u8 = 0;
 const NAMED: u8 = 1;
+/// In place of an input that the disk has lost, once that is known.
+const LOST: u8 = 2;
 
 /// About how many bytes a chunk has, large enough that a row costs nothing beside them, and how
 /// many jobs at most, so that reading one of a few bytes does not read a million.
@@ -335,6 +350,16 @@ impl Chunk {
         }
         bytes.extend_from_slice(&data);
         (count, bytes)
+    }
+
+    /// The bytes of a chunk of so many inputs that are lost.
+    pub fn encode_lost(count: usize) -> Vec<u8> {
+        let mut bytes = (count as u32).to_le_bytes().to_vec();
+        for offset in 0..=count as u32 {
+            bytes.extend_from_slice(&offset.to_le_bytes());
+        }
+        bytes.extend(std::iter::repeat_n(LOST, count));
+        bytes
     }
 
     /// A chunk from a row whose checksum was right.

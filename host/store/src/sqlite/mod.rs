@@ -38,12 +38,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use optwasm_protocol::message::{AttemptEnd, Order, ResultPage};
-use optwasm_protocol::{BatchId, ContentId, JobId, Limits, Outcome, Payload, Report};
+use optwasm_protocol::{BatchId, ContentId, JobId, Limits, Payload, Report};
 use tokio::sync::{RwLock, oneshot};
 
-//pub use backup::{backup, compact};
+pub use backup::{backup, compact};
 pub use blobs::BlobPlace;
-//pub use check::{CheckReport, DamagedJobs, check};
+pub use check::{CheckReport, Damage, check};
 
 use crate::{
     BatchSummary, Commit, Committed, Health, NewBatch, Record, Restored, Store, StoreError, Witness,
@@ -378,9 +378,4 @@ impl Store for SqliteStore {
         }
         Ok(freed)
     }
-}
-
-/// The outcome of a job of which the disk has lost something.
-fn lost(what: &str) -> Outcome {
-    Outcome::Damaged(what.to_owned())
 }

@@ -81,17 +81,10 @@ fn damaged_report(what: &str) -> Report {
     Report::not_run(Outcome::Damaged(what.to_owned()))
 }
 
-fn why(failure: &Failure) -> String {
-    match failure {
-        Failure::Sql(error) => error.to_string(),
-        Failure::Damaged(what) | Failure::Invalid(what) => what.clone(),
-    }
-}
-
 /// What could be read; what could not is logged, for methods that have no error.
 pub(super) fn logged<T: Default>(read: Read<T>) -> T {
     read.unwrap_or_else(|failure| {
-        tracing::error!("the store cannot be read: {}", why(&failure));
+        tracing::error!("the store cannot be read: {failure}");
         T::default()
     })
 }
@@ -193,7 +186,7 @@ impl Reader {
             jobs: head.jobs,
             done: state.done,
             outcomes,
-            fuel: state.fuel,
+            fuel: u64::try_from(state.fuel).unwrap_or(u64::MAX),
             memo: state.memo,
             confirmed: state.confirmed,
             contradicted: state.contradicted,
@@ -251,7 +244,7 @@ impl Reader {
             Ok(Some(row)) => Ok(Some(
                 row.report().unwrap_or_else(|| damaged_report("result")),
             )),
-            Err(failure) => Ok(Some(damaged_report(&why(&failure)))),
+            Err(failure) => Ok(Some(damaged_report(&failure.to_string()))),
         }
     }
 
@@ -393,7 +386,7 @@ impl Reader {
         }
         restored.batches.sort_by_key(|batch| batch.batch);
         if let Err(failure) = self.restore_workers(&mut restored) {
-            let what = format!("some workers are left out: {}", why(&failure));
+            let what = format!("some workers are left out: {failure}");
             restored.damaged.push(what);
         }
         Ok(restored)
@@ -401,22 +394,12 @@ impl Reader {
 
     fn next_number(&self, key: i64) -> Read<u64> {
         match rows::meta(&self.conn, key) {
-            Ok(next) => return Ok(next.map_or(1, |next| next as u64)),
-            Err(Failure::Damaged(_)) => {}
+            Ok(Some(next)) => return Ok(next as u64),
+            Ok(None) | Err(Failure::Damaged(_)) => {}
             Err(error) => return Err(error),
         }
-        let sql = match key {
-            NEXT_BATCH => {
-                "SELECT max(ifnull((SELECT max(batch) FROM batches), 0),
-                            ifnull((SELECT max(batch) FROM removing), 0),
-                            ifnull((SELECT max(first) >> 32 FROM chunks), 0),
-                            ifnull((SELECT max(job) >> 32 FROM results), 0))"
-            }
-            _ => "SELECT ifnull(max(worker), 0) FROM workers",
-        };
-        let last: i64 = self.conn.query_row(sql, [], |row| row.get(0))?;
         tracing::error!("the next number is damaged on disk: a gap is left");
-        Ok(last.max(0) as u64 + GAP)
+        after_gap(&self.conn, key)
     }
 
     fn restore_batch(&self, id: BatchId) -> Read<Option<RestoredBatch>> {
@@ -498,6 +481,22 @@ impl Reader {
     pub fn blob(&self, id: &ContentId) -> Read<Option<(u64, i64)>> {
         rows::blob(&self.conn, id)
     }
+}
+
+/// A next number that has surely not been used, where the note of it is lost.
+pub(super) fn after_gap(conn: &Connection, key: i64) -> Read<u64> {
+    let sql = match key {
+        NEXT_BATCH => {
+            "SELECT max(ifnull((SELECT max(batch) FROM batches), 0),
+                        ifnull((SELECT max(batch) FROM states), 0),
+                        ifnull((SELECT max(batch) FROM removing), 0),
+                        ifnull((SELECT max(first) >> 32 FROM chunks), 0),
+                        ifnull((SELECT max(job) >> 32 FROM results), 0))"
+        }
+        _ => "SELECT ifnull(max(worker), 0) FROM workers",
+    };
+    let last: i64 = conn.query_row(sql, [], |row| row.get(0))?;
+    Ok(last.max(0) as u64 + GAP)
 }
 
 /// The chunk that has a job's input, if it is whole. Its first job is at or before this one; whether

@@ -52,6 +52,26 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     }
 }
 
+impl Failure {
+    /// Whether something is not what was written.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Failure::Sql(error) => is_damage(error),
+            Failure::Damaged(_) => true,
+            Failure::Invalid(_) => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Sql(error) => error.fmt(f),
+            Failure::Damaged(what) | Failure::Invalid(what) => f.write_str(what),
+        }
+    }
+}
+
 pub(super) type Read<T> = Result<T, Failure>;
 
 /// Names of numbers in `meta`.

@@ -22,6 +22,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::codec::{self, Table};
+use super::rows::{NEXT_BATCH, NEXT_WORKER};
 use crate::StoreError;
 
 /// The format that this version writes.
@@ -30,19 +32,18 @@ pub(super) const VERSION: u32 = 1;
 /// Step `n` makes format `n + 1` out of format `n`; 0 is an empty file.
 const MIGRATIONS: [&str; VERSION as usize] = [V1];
 
+/// Tables first, then indexes: the order in which `VACUUM` makes them, so that the first pages of all
+/// files are alike ([`rebuild`](super::rebuild) relies on that).
 const V1: &str = "
 CREATE TABLE meta(key INTEGER PRIMARY KEY, value INTEGER NOT NULL, sum INTEGER NOT NULL);
 CREATE TABLE batches(batch INTEGER PRIMARY KEY, key TEXT, head BLOB NOT NULL, sum INTEGER NOT NULL);
-CREATE UNIQUE INDEX batches_by_key ON batches(key) WHERE key IS NOT NULL;
 CREATE TABLE states(batch INTEGER PRIMARY KEY, ended INTEGER NOT NULL, body BLOB NOT NULL,
     sum INTEGER NOT NULL);
-CREATE INDEX states_by_ended ON states(ended);
 CREATE TABLE chunks(first INTEGER PRIMARY KEY, body BLOB NOT NULL, sum INTEGER NOT NULL);
 CREATE TABLE keys(first INTEGER PRIMARY KEY, body BLOB NOT NULL, sum INTEGER NOT NULL);
 CREATE TABLE results(job INTEGER PRIMARY KEY, done INTEGER NOT NULL, outcome INTEGER NOT NULL,
     attempt INTEGER NOT NULL, flags INTEGER NOT NULL, fuel INTEGER NOT NULL, body BLOB NOT NULL,
     sum INTEGER NOT NULL);
-CREATE INDEX results_by_done ON results(done, outcome);
 CREATE TABLE attempts(job INTEGER NOT NULL, nr INTEGER NOT NULL, body BLOB NOT NULL,
     sum INTEGER NOT NULL, PRIMARY KEY(job, nr)) WITHOUT ROWID;
 CREATE TABLE witnesses(job INTEGER NOT NULL, nr INTEGER NOT NULL, body BLOB NOT NULL,
@@ -51,16 +52,19 @@ CREATE TABLE limits(job INTEGER NOT NULL, nr INTEGER NOT NULL, body BLOB NOT NUL
     sum INTEGER NOT NULL, PRIMARY KEY(job, nr)) WITHOUT ROWID;
 CREATE TABLE memo(key BLOB PRIMARY KEY, job INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE followers(job INTEGER PRIMARY KEY, key BLOB NOT NULL, sum INTEGER NOT NULL);
-CREATE INDEX followers_by_key ON followers(key);
 CREATE TABLE workers(worker INTEGER PRIMARY KEY, body BLOB NOT NULL, sum INTEGER NOT NULL);
 CREATE TABLE holds(worker INTEGER PRIMARY KEY, body BLOB NOT NULL, sum INTEGER NOT NULL);
 CREATE TABLE blobs(id BLOB PRIMARY KEY, size INTEGER NOT NULL, used INTEGER NOT NULL,
     sum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE blob_refs(batch INTEGER NOT NULL, id BLOB NOT NULL, sum INTEGER NOT NULL,
     PRIMARY KEY(batch, id)) WITHOUT ROWID;
-CREATE INDEX blob_refs_by_id ON blob_refs(id);
 CREATE TABLE removing(batch INTEGER PRIMARY KEY, sum INTEGER NOT NULL);
 CREATE TABLE damaged(nr INTEGER PRIMARY KEY, what TEXT NOT NULL, body BLOB);
+CREATE UNIQUE INDEX batches_by_key ON batches(key) WHERE key IS NOT NULL;
+CREATE INDEX states_by_ended ON states(ended);
+CREATE INDEX results_by_done ON results(done, outcome);
+CREATE INDEX followers_by_key ON followers(key);
+CREATE INDEX blob_refs_by_id ON blob_refs(id);
 ";
 
 /// Pages that the writer keeps in memory (KiB): a memo index of a million jobs, which submissions
@@ -79,13 +83,21 @@ const BUSY_MS: u64 = 5_000;
 /// The database's file in a store's folder.
 pub(super) const FILE: &str = "store.sqlite";
 
+/// Marks a database as ours, beside its format: both are in the header, in different places, so
+/// that a format that a damaged byte has made up is told from a newer one.
+const APPLICATION: u32 = 0x6f77_0000;
+
 /// Opens the database for writing, made or migrated as needed.
 pub(super) fn open_writer(path: &Path, vfs: Option<&str>) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = connect(path, flags, vfs)?;
-    let found: u32 = number(&conn, "user_version").map_err(opening)? as u32;
+    let header = |name| number(&conn, name).map_err(opening);
+    let (found, mark) = (header("user_version")? as u32, header("application_id")? as u32);
+    if mark != found | if found == 0 { 0 } else { APPLICATION } {
+        return Err(StoreError::Damaged(format!("{FILE}: its header")));
+    }
     if found > VERSION {
         let known = VERSION;
         return Err(StoreError::Newer { found, known });
@@ -105,7 +117,23 @@ pub(super) fn open_writer(path: &Path, vfs: Option<&str>) -> Result<Connection, 
         migrate(&mut conn, found)
     })();
     prepared.map_err(opening)?;
+    if objects(&conn).map_err(opening)? != expected().map_err(opening)? {
+        return Err(StoreError::Damaged(format!("{FILE}: its schema")));
+    }
     Ok(conn)
+}
+
+/// Tables and indexes, as they were declared.
+fn objects(conn: &Connection) -> rusqlite::Result<Vec<(String, String, String)>> {
+    let mut query = conn.prepare("SELECT name, tbl_name, sql FROM sqlite_schema ORDER BY name")?;
+    let objects = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    objects.collect()
+}
+
+fn expected() -> rusqlite::Result<Vec<(String, String, String)>> {
+    let conn = Connection::open_in_memory()?;
+    MIGRATIONS.iter().try_for_each(|step| conn.execute_batch(step))?;
+    objects(&conn)
 }
 
 fn migrate(conn: &mut Connection, found: u32) -> rusqlite::Result<()> {
@@ -116,7 +144,14 @@ fn migrate(conn: &mut Connection, found: u32) -> rusqlite::Result<()> {
     for step in &MIGRATIONS[found as usize..] {
         tx.execute_batch(step)?;
     }
+    if found == 0 {
+        for key in [NEXT_BATCH, NEXT_WORKER] {
+            let sum = codec::checksum(Table::Meta, &[key, 1], &[]);
+            tx.execute("INSERT INTO meta VALUES (?1, 1, ?2)", [key, sum])?;
+        }
+    }
     tx.pragma_update(None, "user_version", VERSION)?;
+    tx.pragma_update(None, "application_id", APPLICATION | VERSION)?;
     tx.commit()
 }
 
@@ -152,9 +187,11 @@ pub(super) fn number(conn: &Connection, pragma: &str) -> rusqlite::Result<i64> {
 
 /// Why a database cannot be opened.
 pub(super) fn opening(error: rusqlite::Error) -> StoreError {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
     match error.sqlite_error_code() {
-        Some(DatabaseCorrupt | NotADatabase) => StoreError::Damaged(format!("{FILE}: {error}")),
+        // What is done to open a database is the same for all: an error without a code of its own
+        // is the file's.
+        Some(DatabaseCorrupt | NotADatabase | Unknown) => StoreError::Damaged(format!("{FILE}: {error}")),
         _ => StoreError::Disk(format!("{FILE}: {error}")),
     }
 }

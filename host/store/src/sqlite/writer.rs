@@ -129,7 +129,7 @@ enum Cause {
 impl Cause {
     fn of(failure: Failure) -> Self {
         let (error, text) = match &failure {
-            Failure::Sql(rusqlite::Error::SqliteFailure(error, _)) => (*error, why(&failure)),
+            Failure::Sql(rusqlite::Error::SqliteFailure(error, _)) => (*error, failure.to_string()),
             _ => return Cause::Record(failure.into()),
         };
         match error.extended_code {
@@ -156,13 +156,6 @@ impl Cause {
             | OutOfMemory => Cause::Disk(text),
             _ => Cause::Record(failure.into()),
         }
-    }
-}
-
-fn why(failure: &Failure) -> String {
-    match failure {
-        Failure::Sql(error) => error.to_string(),
-        Failure::Damaged(what) | Failure::Invalid(what) => what.clone(),
     }
 }
 
