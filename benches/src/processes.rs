@@ -12,10 +12,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use optwasm_coordinator::Coordinator;
+use optwasm_coordinator::{Config, Coordinator};
 use optwasm_coordinator::dir::{Credentials, Revocations};
-use optwasm_protocol::message::WorkerInfo;
-use optwasm_protocol::{Role, Token, endpoint};
+use optwasm_protocol::message::{Instance, WorkerInfo};
+use optwasm_protocol::{ContentId, Role, Token, endpoint};
 use optwasm_sandbox::{Sandbox, SandboxConfig};
 use optwasm_store::MemoryStore;
 use optwasm_worker::{BlobCache, Drain, Executor, Target, Worker};
@@ -200,13 +200,21 @@ async fn coordinator() {
     let credentials = Credentials::generate().expect("there is randomness");
     let coordinator = Coordinator::new(
         MemoryStore::new(ROOM),
+        Config::default(),
         credentials.authority.clone(),
         credentials.identity.fingerprint(),
         Revocations::default(),
-    );
+    )
+    .expect("an empty store is readable");
     let address = coordinator.listen(any_port(), &credentials.identity);
     greet_as_service(address.expect("a port is free"), &credentials);
-    coordinator.stopped().await;
+    coordinator.stopped().await.expect("a store in memory does not fail");
+}
+
+/// What a worker of that name is known by.
+fn instance(name: &str) -> Instance {
+    let hash = *ContentId::of(name.as_bytes()).as_bytes();
+    Instance(*hash.first_chunk().expect("a hash has 32 bytes"))
 }
 
 async fn worker(address: &str, token: &str, name: &str) {
@@ -218,6 +226,8 @@ async fn worker(address: &str, token: &str, name: &str) {
         memory: 4 << 30,
         labels: BTreeMap::new(),
         engine: String::new(),
+        instance: instance(name),
+        probe: String::new(),
     };
     let target = Target::Remote {
         address: address.parse().expect("the parent passes an address"),

@@ -31,7 +31,8 @@ fn done(place: &Place, batch: &str) -> u64 {
     let batches = listed
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let mut found = batches.filter(|status| status["batch"].to_string() == batch);
+    let number: u64 = batch.parse().unwrap();
+    let mut found = batches.filter(|status| status["batch"] == number);
     found
         .next()
         .map_or(0, |status| status["done"].as_u64().unwrap())

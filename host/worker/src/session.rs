@@ -311,12 +311,13 @@ impl Session {
     /// Says what is held from earlier connections, and has the reports among it sent again.
     async fn say_what_is_held(self: &Rc<Self>, writer: &mut Writer) -> Result<(), FrameError> {
         let (finished, mut held) = self.worker.executor.take_stock();
-        let mut unstored = self.worker.unstored.borrow_mut();
-        for (id, attempt, report) in finished {
-            unstored.insert((id, attempt), report);
-        }
-        let reports: Vec<Attempt> = unstored.keys().copied().collect();
-        drop(unstored);
+        let reports: Vec<Attempt> = {
+            let mut unstored = self.worker.unstored.borrow_mut();
+            for (id, attempt, report) in finished {
+                unstored.insert((id, attempt), report);
+            }
+            unstored.keys().copied().collect()
+        };
         held.extend(&reports);
         for chunk in chunks(held, |_| HELD_SIZE) {
             writer.push(&FromWorker::Holds(chunk))?;

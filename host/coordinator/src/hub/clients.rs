@@ -166,7 +166,8 @@ impl<S: Store> Hub<S> {
         let ranges = ranges(&jobs);
         let record = Record::Reopened(id, ranges.clone(), changed);
         self.turn.records.push(record);
-        if self.live.contains_key(&id) {
+        let is_live = self.live.contains_key(&id);
+        if is_live {
             self.step(
                 now,
                 sched::Event::Reopen {
