@@ -12,7 +12,7 @@ use optwasm_benches::samples::Samples;
 use optwasm_protocol::message::BatchSpec as SubmittedSpec;
 use optwasm_protocol::{ContentId, Payload, Template};
 use optwasm_scheduler::{
-    BatchId, BatchSpec, Claim, Config, Effect, Event, JobId, OutcomeClass, Scheduler, Time,
+    BatchId, BatchSpec, Claim, Config, Effect, Event, JobId, OutcomeClass, Scheduler, Then, Time,
     WorkerId, WorkerSpec,
 };
 use optwasm_store::{Commit, MemoryStore, NewBatch, Record, Store};
@@ -80,6 +80,8 @@ impl Load {
                 batch: BatchId(u64::from(batch)),
                 spec,
                 finished: Vec::new(),
+                parked: Vec::new(),
+                known: Vec::new(),
             });
         }
         for worker in 0..workers {
@@ -117,6 +119,7 @@ impl Load {
             worker,
             job,
             attempt,
+            then: Then::Decide,
             class: OutcomeClass::Ok,
             service_time_us: 10,
         });
@@ -168,10 +171,12 @@ fn stored() -> f64 {
             batch: optwasm_protocol::BatchId(1),
             spec: SubmittedSpec::new(Template::new(ContentId::of(b""))),
             inputs,
+            digest: [0; 32],
+            engine: String::new(),
             submitted_ms: 0,
         };
         let commit = store.append(vec![Record::Submitted(Box::new(record))]);
-        assert!(matches!(commit, Ok(Commit::Done)));
+        assert!(matches!(commit, Ok(Commit::Done(_))));
     });
     bytes / f64::from(JOBS)
 }

@@ -12,8 +12,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use optwasm_coordinator::{Config, Coordinator};
 use optwasm_coordinator::dir::{Credentials, Revocations};
+use optwasm_coordinator::{Config, Coordinator};
 use optwasm_protocol::message::{Instance, WorkerInfo};
 use optwasm_protocol::{ContentId, Role, Token, endpoint};
 use optwasm_sandbox::{Sandbox, SandboxConfig};
@@ -208,7 +208,10 @@ async fn coordinator() {
     .expect("an empty store is readable");
     let address = coordinator.listen(any_port(), &credentials.identity);
     greet_as_service(address.expect("a port is free"), &credentials);
-    coordinator.stopped().await.expect("a store in memory does not fail");
+    coordinator
+        .stopped()
+        .await
+        .expect("a store in memory does not fail");
 }
 
 /// What a worker of that name is known by.

@@ -42,7 +42,6 @@ fn done(place: &Place, batch: &str) -> u64 {
 fn restart(place: &Place, coordinator: Process, args: &[&str]) -> Process {
     let address = place.address();
     coordinator.kill();
-    std::fs::remove_file(place.state().join("access.json")).unwrap();
     place.coordinator_at(&address, args)
 }
 
@@ -307,4 +306,70 @@ fn a_full_queue_holds_submissions_back() {
     assert!(!waiting.log().contains("batch 2"));
     let _worker = place.worker("w", &[]);
     wait_for("room", || waiting.log().contains("batch 2"));
+}
+
+#[test]
+fn a_directory_is_checked_copied_repaired_and_compacted() {
+    let place = place();
+    let spin = guest("spin");
+    let coordinator = place.coordinator(&[]);
+    let worker = place.worker("w", &[]);
+    let batch = submit(&place, &spin, "1\n2\n3\n", &[]);
+    place.run(["wait", &batch]).ok();
+    let before = results(&place, &batch);
+    let copy = place.path().join("copy");
+    let copy = copy.to_string_lossy();
+    // While it runs.
+    place.run(["coordinator", "backup", &copy]).ok();
+    place
+        .run(["coordinator", "check"])
+        .fails(10, "another coordinator is running");
+    coordinator.kill();
+    worker.kill();
+    let checked = place.run(["coordinator", "check"]).ok();
+    assert!(checked.contains("all is well"), "{checked}");
+    place.run(["coordinator", "compact"]).ok();
+
+    // The module is damaged on the disk.
+    let blobs = place.state().join("blobs");
+    let module = std::fs::read_dir(&blobs)
+        .unwrap()
+        .flatten()
+        .next()
+        .unwrap()
+        .path();
+    let module = match module.is_dir() {
+        true => std::fs::read_dir(module)
+            .unwrap()
+            .flatten()
+            .next()
+            .unwrap()
+            .path(),
+        false => module,
+    };
+    let mut bytes = std::fs::read(&module).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&module, bytes).unwrap();
+    let found = place.run(["coordinator", "check"]);
+    found.fails(10, "damaged");
+    assert!(found.stdout().contains("blob"), "{}", found.stdout());
+    place.run(["coordinator", "check", "--repair"]).ok();
+    place.run(["coordinator", "check", "--repair"]).ok();
+    let coordinator = place.coordinator(&[]);
+    // Only what outputs look like stood in the module.
+    let served = results(&place, &batch);
+    assert_eq!(served.len(), before.len());
+    for (now, then) in served.iter().zip(&before) {
+        assert_eq!((&now["outcome"], &now["fuel"]), (&then["outcome"], &then["fuel"]));
+    }
+    coordinator.kill();
+
+    // The copy has everything, credentials included.
+    std::fs::remove_dir_all(place.state()).unwrap();
+    std::fs::rename(&*copy, place.state()).unwrap();
+    let _coordinator = place.coordinator(&[]);
+    let _worker = place.worker("w", &[]);
+    assert_eq!(results(&place, &batch), before);
+    place.run(["replay", &format!("{batch}.2")]).ok();
 }

@@ -124,6 +124,8 @@ impl Place {
     ///
     /// Where it does not come up.
     pub fn coordinator_at(&self, address: &str, args: &[&str]) -> Process {
+        // One that was killed has left its own.
+        let _ = fs::remove_file(self.state().join("access.json"));
         let process = self.start(["coordinator", "--listen", address].iter().chain(args));
         wait_for("the coordinator", || {
             self.state().join("access.json").exists()

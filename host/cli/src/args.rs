@@ -474,6 +474,23 @@ pub enum CoordinatorAction {
     Status(ListArgs),
     /// Take no new jobs, hand out none, and stop when none is running
     Drain,
+    /// Find what is damaged in its directory, while it is stopped
+    Check {
+        /// Put aside what is damaged, so that the rest can be used
+        #[arg(long)]
+        repair: bool,
+        /// How the findings are printed
+        #[arg(long, default_value = "table")]
+        output: Format,
+    },
+    /// Copy all that it keeps, while it runs or is stopped
+    Backup {
+        /// Directory to write, which must be empty or not exist
+        #[arg(value_hint = ValueHint::DirPath)]
+        dest: PathBuf,
+    },
+    /// Give space of removed batches back to the disk, while it is stopped
+    Compact,
 }
 
 #[derive(Debug, Args)]

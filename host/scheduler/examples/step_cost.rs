@@ -46,13 +46,23 @@ fn main() {
         (1, 1_000, 10),
         (1_000, 1_000, 100_000),
     ] {
-        measure(batches, workers, service_us);
+        measure(batches, workers, service_us, 1);
+    }
+    println!("each job by two workers:");
+    for (batches, workers, service_us) in [
+        (1, 2, 10),
+        (1_000, 2, 10),
+        (1, 1_000, 10),
+        (1_000, 1_000, 100_000),
+    ] {
+        measure(batches, workers, service_us, 2);
     }
     returned();
 }
 
-/// Runs a million jobs through and prints the mean cost of a report with the hand-outs it causes.
-fn measure(batches: u32, workers: u64, service_us: u64) {
+/// Runs a million jobs through, each by so many workers, and prints the mean cost of a report with
+/// the hand-outs it causes.
+fn measure(batches: u32, workers: u64, service_us: u64, opinions: u32) {
     let mut scheduler = Scheduler::new(Config::default());
     let mut effects = Vec::new();
     let before = IN_USE.load(Ordering::Relaxed);
@@ -109,12 +119,17 @@ fn measure(batches: u32, workers: u64, service_us: u64) {
             break;
         };
         let class = OutcomeClass::Ok;
+        let then = if attempt < opinions {
+            Then::Confirm
+        } else {
+            Then::Decide
+        };
         let event = Event::Finished {
             worker,
             job,
             attempt,
             class,
-            then: Then::Decide,
+            then,
             service_time_us: service_us,
         };
         let one = Instant::now();
@@ -123,7 +138,8 @@ fn measure(batches: u32, workers: u64, service_us: u64) {
         steps += 1;
     }
     let mean = start.elapsed().as_secs_f64() * 1e6 / f64::from(steps);
-    assert_eq!(steps, JOBS / batches * batches, "every job ran once");
+    let all = JOBS / batches * batches * opinions;
+    assert_eq!(steps, all, "every job ran as often as it should");
     println!(
         "{batches:>6} batches, {workers:>4} workers, {service_us:>6} us jobs: \
          {mean:.2} us per job, worst step {worst} us, at most {held_most} held, \

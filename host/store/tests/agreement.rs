@@ -6,9 +6,7 @@ mod common;
 use std::fmt::Debug;
 
 use common::{Random, append, new_batch, open, spec, wait};
-use optwasm_protocol::message::{
-    AttemptEnd, BatchSpec, Ending, Instance, Memo, Order, WorkerInfo,
-};
+use optwasm_protocol::message::{AttemptEnd, BatchSpec, Ending, Instance, Memo, Order, WorkerInfo};
 use optwasm_protocol::{
     BatchId, ContentId, JobId, Limits, Loss, Outcome, Payload, Report, TrapKind, WorkerId,
 };
@@ -206,7 +204,15 @@ fn restores(disk: &SqliteStore, memory: &MemoryStore, world: &World) {
         .collect();
     let found: Vec<BatchId> = restored.batches.iter().map(|batch| batch.batch).collect();
     assert_eq!(found, expected);
-    assert!(restored.next_batch > world.jobs.iter().map(|(batch, _)| *batch).max().unwrap_or(0));
+    assert!(
+        restored.next_batch
+            > world
+                .jobs
+                .iter()
+                .map(|(batch, _)| *batch)
+                .max()
+                .unwrap_or(0)
+    );
     for batch in restored.batches {
         let finished = memory.ended_jobs(batch.batch, None);
         assert_eq!(batch.finished, finished);
@@ -289,14 +295,17 @@ fn numbers_are_never_used_again() {
     let holds = vec![(JobId(BatchId(41), 3), 1), (JobId(BatchId(40), 9), 2)];
     let worker = |number| Record::Worker(WorkerId(number), Box::new(info.clone()));
     append(&store, vec![worker(7), worker(8), worker(9)]).unwrap();
-    append(&store, vec![
-        Record::Holds(WorkerId(7), holds[..1].to_vec()),
-        Record::Holds(WorkerId(7), holds.clone()),
-        Record::Holds(WorkerId(8), holds.clone()),
-        Record::WorkerGone(WorkerId(9)),
-        Record::WorkerGone(WorkerId(8)),
-        Record::Holds(WorkerId(8), holds.clone()),
-    ])
+    append(
+        &store,
+        vec![
+            Record::Holds(WorkerId(7), holds[..1].to_vec()),
+            Record::Holds(WorkerId(7), holds.clone()),
+            Record::Holds(WorkerId(8), holds.clone()),
+            Record::WorkerGone(WorkerId(9)),
+            Record::WorkerGone(WorkerId(8)),
+            Record::Holds(WorkerId(8), holds.clone()),
+        ],
+    )
     .unwrap();
     drop(store);
     let store = open(dir.path());
@@ -318,10 +327,14 @@ fn a_second_batch_with_a_key_fails_alone() {
         common::batch(number, spec, &[b"a"], "")
     };
     // All in one transaction, if they arrive while the first is written.
-    let commits: Vec<_> = [with_key(1), with_key(2), common::batch(3, spec(), &[b"a"], "")]
-        .into_iter()
-        .map(|record| store.append(vec![record]).unwrap())
-        .collect();
+    let commits: Vec<_> = [
+        with_key(1),
+        with_key(2),
+        common::batch(3, spec(), &[b"a"], ""),
+    ]
+    .into_iter()
+    .map(|record| store.append(vec![record]).unwrap())
+    .collect();
     let ends: Vec<bool> = wait(async {
         let mut ends = Vec::new();
         for commit in commits {

@@ -120,7 +120,10 @@ fn identical_jobs_run_once() {
 fn a_failed_holder_makes_way() {
     let (_dir, store) = store();
     submit(&store, 1, spec(), &[b"a"]);
-    assert_eq!(submit(&store, 2, spec(), &[b"a", b"a", b"a"]).parked, [0..3]);
+    assert_eq!(
+        submit(&store, 2, spec(), &[b"a", b"a", b"a"]).parked,
+        [0..3]
+    );
     let committed = end(&store, 1, 0, Report::not_run(Outcome::Deadline));
     assert_eq!(committed.released, [job(2, 0)]);
     assert!(committed.followed.is_empty());
@@ -212,7 +215,10 @@ fn a_job_that_runs_again_shares_nothing() {
     });
     append(&store, vec![Record::Reopened(BatchId(1), vec![0..1], more)]).unwrap();
     let committed = submit(&store, 2, spec(), &[b"a", b"b", b"a"]);
-    assert_eq!((committed.answered, committed.parked), (vec![1..2], vec![2..3]));
+    assert_eq!(
+        (committed.answered, committed.parked),
+        (vec![1..2], vec![2..3])
+    );
     // What it comes to under other limits is not what the others would.
     assert_eq!(end(&store, 1, 0, ok(b"other")), nothing());
     assert_eq!(end(&store, 2, 0, ok(b"A")).followed, [job(2, 2)]);
@@ -248,7 +254,10 @@ fn verified_batches_take_verified_results_only() {
         ..ok(b"A")
     };
     end(&store, 3, 0, confirmed);
-    assert_eq!(submit(&store, 4, verified.clone(), &[b"a"]).answered, [0..1]);
+    assert_eq!(
+        submit(&store, 4, verified.clone(), &[b"a"]).answered,
+        [0..1]
+    );
     verified.verify = 3;
     assert_eq!(submit(&store, 5, verified, &[b"a"]), nothing());
 }
@@ -276,10 +285,14 @@ fn blobs_of_shared_results_are_kept_for_all() {
 #[test]
 fn many_inputs_meet_across_chunks() {
     let (_dir, store) = store();
-    let inputs: Vec<Vec<u8>> = (0..20_000u32).map(|i| (i % 15_000).to_le_bytes().to_vec()).collect();
+    let inputs: Vec<Vec<u8>> = (0..20_000u32)
+        .map(|i| (i % 15_000).to_le_bytes().to_vec())
+        .collect();
     let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
     assert_eq!(submit(&store, 1, spec(), &inputs).parked, [15_000..20_000]);
-    let records = (0..15_000).map(|i| result(job(1, i), ok(b"A"), ENGINE)).collect();
+    let records = (0..15_000)
+        .map(|i| result(job(1, i), ok(b"A"), ENGINE))
+        .collect();
     let followed = append(&store, records).unwrap().followed;
     assert_eq!(followed.len(), 5_000);
     let committed = submit(&store, 2, spec(), &inputs);

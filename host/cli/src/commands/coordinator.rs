@@ -19,6 +19,11 @@ pub async fn run(settings: &Settings, args: CoordinatorArgs) -> Result<Exit, Fai
         None => start(settings, args.start).await,
         Some(CoordinatorAction::Status(args)) => maintenance::status(settings, args).await,
         Some(CoordinatorAction::Drain) => maintenance::drain(settings).await,
+        Some(CoordinatorAction::Check { repair, output }) => {
+            maintenance::check(settings, repair, output)
+        }
+        Some(CoordinatorAction::Backup { dest }) => maintenance::backup(settings, &dest),
+        Some(CoordinatorAction::Compact) => maintenance::compact(settings),
     }
 }
 

@@ -1,6 +1,9 @@
-//! `optwasm coordinator status|drain`: how a coordinator and its directory are.
+//! `optwasm coordinator status|drain|check|backup|compact`: how a coordinator and its directory are.
 
-use optwasm_store::{BlobPlace, SqliteOptions, SqliteStore};
+use std::path::Path;
+
+use optwasm_coordinator::dir::StateDir;
+use optwasm_store::{BlobPlace, SqliteOptions, SqliteStore, sqlite};
 use serde_json::json;
 
 use crate::args::{Format, ListArgs, StartArgs};
@@ -67,5 +70,65 @@ pub async fn drain(settings: &Settings) -> Result<Exit, Failure> {
     let client = settings.client().await?;
     client.drain().await?;
     client.close().await;
+    Ok(Exit::Success)
+}
+
+pub fn check(settings: &Settings, repair: bool, output: Format) -> Result<Exit, Failure> {
+    let _lock = StateDir::open(&settings.dir)?;
+    let report = sqlite::check(&settings.dir, repair)?;
+    let damage: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
+    match output {
+        Format::Quiet => {}
+        Format::Json | Format::Jsonl => print(json!({
+            "schema": "optwasm.check/1",
+            "batches": report.batches,
+            "results": report.results,
+            "blobs": report.blobs,
+            "damage": damage,
+            "repaired": repair && !damage.is_empty(),
+        }))?,
+        Format::Table => {
+            for line in &damage {
+                print(line)?;
+            }
+            print(format_args!(
+                "checked {} batches, {} results and {} blobs: {}",
+                report.batches,
+                report.results,
+                report.blobs,
+                match damage.len() {
+                    0 => "all is well".to_owned(),
+                    found => format!("{found} damaged"),
+                }
+            ))?;
+        }
+    }
+    if damage.is_empty() {
+        return Ok(Exit::Success);
+    }
+    if repair {
+        if output == Format::Table {
+            print("What is damaged was put aside; the rest can be used.")?;
+        }
+        return Ok(Exit::Success);
+    }
+    Err(Failure::new(Exit::Storage, "the store is damaged")
+        .next("Put aside what is damaged with: optwasm coordinator check --repair"))
+}
+
+pub fn backup(settings: &Settings, dest: &Path) -> Result<Exit, Failure> {
+    sqlite::backup(&settings.dir, dest)?;
+    StateDir::copy_identity(&settings.dir, dest)?;
+    print(format_args!(
+        "copied to {}; it is used with: optwasm coordinator --dir {}",
+        dest.display(),
+        dest.display()
+    ))?;
+    Ok(Exit::Success)
+}
+
+pub fn compact(settings: &Settings) -> Result<Exit, Failure> {
+    let _lock = StateDir::open(&settings.dir)?;
+    sqlite::compact(&settings.dir)?;
     Ok(Exit::Success)
 }

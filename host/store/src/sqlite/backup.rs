@@ -55,7 +55,9 @@ fn copy_blobs(copy: &Path, from: &Path, to: &Path) -> Result<(), StoreError> {
     let disk = |error: io::Error| StoreError::Disk(format!("{}: {error}", to.display()));
     let conn = schema::open_writer(copy, None)?;
     let ids = {
-        let mut query = conn.prepare("SELECT id FROM blobs").map_err(Failure::from)?;
+        let mut query = conn
+            .prepare("SELECT id FROM blobs")
+            .map_err(Failure::from)?;
         let ids = query.query_map([], |row| Ok(rows::bytes(row, 0)?.to_vec()));
         let ids = ids.and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>);
         ids.map_err(Failure::from)?

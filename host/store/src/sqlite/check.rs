@@ -177,14 +177,44 @@ const SIMPLE: [(&str, Table, &str, &str, &str); 11] = [
     ("meta", Table::Meta, "key, value", "NULL", "a next number"),
     ("keys", Table::Keys, "first", "body", "memo keys"),
     ("attempts", Table::Attempts, "job, nr", "body", "an attempt"),
-    ("witnesses", Table::Witnesses, "job, nr", "body", "a witness"),
+    (
+        "witnesses",
+        Table::Witnesses,
+        "job, nr",
+        "body",
+        "a witness",
+    ),
     ("limits", Table::Limits, "job, nr", "body", "changed limits"),
     ("memo", Table::Memo, "job", "key", "a memo entry"),
     ("workers", Table::Workers, "worker", "body", "a worker"),
-    ("holds", Table::Holds, "worker", "body", "what a worker holds"),
-    ("blobs", Table::Blobs, "size, used", "id", "the record of a blob"),
-    ("blob_refs", Table::BlobRefs, "batch", "id", "a reference to a blob"),
-    ("removing", Table::Removing, "batch", "NULL", "a batch that was removed"),
+    (
+        "holds",
+        Table::Holds,
+        "worker",
+        "body",
+        "what a worker holds",
+    ),
+    (
+        "blobs",
+        Table::Blobs,
+        "size, used",
+        "id",
+        "the record of a blob",
+    ),
+    (
+        "blob_refs",
+        Table::BlobRefs,
+        "batch",
+        "id",
+        "a reference to a blob",
+    ),
+    (
+        "removing",
+        Table::Removing,
+        "batch",
+        "NULL",
+        "a batch that was removed",
+    ),
 ];
 
 impl Check {
@@ -268,7 +298,8 @@ impl Check {
             Some(job) if of_batch && job >= 0 => (Some(codec::job_of(job).0.0), Vec::new()),
             _ => (None, Vec::new()),
         };
-        self.report.add(format!("{what} (table {name})"), batch, jobs);
+        self.report
+            .add(format!("{what} (table {name})"), batch, jobs);
         if !self.repair {
             return Ok(());
         }
@@ -308,7 +339,8 @@ impl Check {
                 let sql = "INSERT OR REPLACE INTO meta VALUES (?1, ?2, ?3)";
                 self.applier.execute(sql, [key, next, sum])?;
             } else if self.report.damage.is_empty() {
-                self.report.add("a next number is missing", None, Vec::new());
+                self.report
+                    .add("a next number is missing", None, Vec::new());
             }
         }
         Ok(())
@@ -373,7 +405,8 @@ impl Check {
         let lost = self.results(batch, head.jobs)?;
         if self.repair {
             for job in &lost {
-                self.applier.execute("DELETE FROM results WHERE job = ?1", [*job])?;
+                self.applier
+                    .execute("DELETE FROM results WHERE job = ?1", [*job])?;
             }
         }
         let before = state.clone().unwrap_or_default();
@@ -467,7 +500,8 @@ impl Check {
         }
         if self.repair {
             for first in damaged {
-                self.applier.execute("DELETE FROM chunks WHERE first = ?1", [first])?;
+                self.applier
+                    .execute("DELETE FROM chunks WHERE first = ?1", [first])?;
             }
             for range in &lost {
                 for first in range.clone().step_by(codec::CHUNK_JOBS) {
@@ -507,7 +541,9 @@ impl Check {
                 if !known.contains(&batch) {
                     found.insert(batch);
                 }
-                let Some(after) = batch.checked_add(1).filter(|batch| *batch <= i64::MAX >> 32)
+                let Some(after) = batch
+                    .checked_add(1)
+                    .filter(|batch| *batch <= i64::MAX >> 32)
                 else {
                     break;
                 };
@@ -515,7 +551,11 @@ impl Check {
             }
         }
         for batch in found {
-            self.report.add("what was submitted is missing", Some(batch as u64), Vec::new());
+            self.report.add(
+                "what was submitted is missing",
+                Some(batch as u64),
+                Vec::new(),
+            );
             if self.repair {
                 self.forget(batch)?;
             }
@@ -553,7 +593,8 @@ impl Check {
             let what = "waits for a result that will not come";
             self.report.add(what, Some(batch), rows::ranges([index]));
             if self.repair {
-                self.applier.execute("DELETE FROM followers WHERE job = ?1", [job])?;
+                self.applier
+                    .execute("DELETE FROM followers WHERE job = ?1", [job])?;
             }
         }
         Ok(())
@@ -619,7 +660,8 @@ impl Check {
                 }
                 Err(StoreError::Damaged(what)) => {
                     let users = self.users(&id)?;
-                    self.report.add(format!("{what}; needed by {users}"), None, Vec::new());
+                    self.report
+                        .add(format!("{what}; needed by {users}"), None, Vec::new());
                     if self.repair {
                         self.move_aside(&path, &id)?;
                         let sql = "DELETE FROM blobs WHERE id = ?1";
@@ -643,7 +685,9 @@ impl Check {
         };
         match read() {
             Ok(ids) => {
-                let ids = ids.into_iter().filter_map(|id| <[u8; 32]>::try_from(id).ok());
+                let ids = ids
+                    .into_iter()
+                    .filter_map(|id| <[u8; 32]>::try_from(id).ok());
                 names.extend(ids.map(ContentId::from_bytes));
             }
             // The file is broken, and that has been reported.
@@ -653,15 +697,18 @@ impl Check {
         let disk = |error: io::Error| StoreError::Disk(error.to_string());
         for entry in fs::read_dir(folder).map_err(disk)? {
             let name = entry.map_err(disk)?.file_name();
-            names.extend(name.to_str().and_then(|name| name.parse::<ContentId>().ok()));
+            names.extend(
+                name.to_str()
+                    .and_then(|name| name.parse::<ContentId>().ok()),
+            );
         }
         Ok(names)
     }
 
     fn move_aside(&self, path: &Path, id: &ContentId) -> Result<(), StoreError> {
         let aside = self.dir.join(ASIDE);
-        let moved = fs::create_dir_all(&aside)
-            .and_then(|()| fs::rename(path, aside.join(id.to_string())));
+        let moved =
+            fs::create_dir_all(&aside).and_then(|()| fs::rename(path, aside.join(id.to_string())));
         match moved {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(StoreError::Disk(error.to_string()))
@@ -672,9 +719,9 @@ impl Check {
 
     /// Batches that need a blob, in words.
     fn users(&self, id: &ContentId) -> Read<String> {
-        let mut query = self
-            .conn()
-            .prepare_cached("SELECT batch FROM blob_refs NOT INDEXED WHERE id = ?1 ORDER BY batch")?;
+        let mut query = self.conn().prepare_cached(
+            "SELECT batch FROM blob_refs NOT INDEXED WHERE id = ?1 ORDER BY batch",
+        )?;
         let batches = query.query_map([id.as_bytes()], |row| row.get::<_, i64>(0))?;
         let batches = batches.map(|batch| batch.map(|batch| batch.to_string()));
         let batches = batches.collect::<rusqlite::Result<Vec<String>>>()?;

@@ -136,7 +136,9 @@ impl SqliteStore {
         let (inbox, work) = mpsc::channel();
         // Writes, so that the log exists before somebody opens the database for reading.
         let writer = Writer::new(applier, room.clone(), work)?;
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(disk)?;
+        File::open(dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(disk)?;
         let reader = Reader::new(schema::open_reader(&path, vfs)?, room.clone());
         let thread = std::thread::Builder::new().name("store".to_owned());
         let thread = thread.spawn(move || writer.run()).map_err(disk)?;

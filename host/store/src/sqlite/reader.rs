@@ -10,9 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use optwasm_protocol::message::{AttemptEnd, Order, ResultPage, WorkerInfo};
-use optwasm_protocol::{
-    BatchId, ContentId, JobId, Limits, Outcome, Payload, Report, WorkerId,
-};
+use optwasm_protocol::{BatchId, ContentId, JobId, Limits, Outcome, Payload, Report, WorkerId};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::codec::{self, Chunk, DAMAGED, Head, State, Table, job_key, keys_of};
@@ -453,8 +451,13 @@ impl Reader {
             let worker: i64 = row.get(0)?;
             let body = rows::bytes(row, 1)?;
             let whole = codec::checksum(Table::Workers, &[worker], body) == row.get::<_, i64>(2)?;
-            let Some(info) = whole.then(|| codec::from_cbor::<WorkerInfo>(body)).flatten() else {
-                restored.damaged.push(format!("worker {worker} is left out"));
+            let Some(info) = whole
+                .then(|| codec::from_cbor::<WorkerInfo>(body))
+                .flatten()
+            else {
+                restored
+                    .damaged
+                    .push(format!("worker {worker} is left out"));
                 continue;
             };
             let holds = match row.get::<_, Option<i64>>(4)? {

@@ -60,7 +60,11 @@ fn remove(path: &Path) -> Result<(), StoreError> {
 /// Replaces the database in a folder by what can be read of it; the old one is kept beside it, as
 /// `store.sqlite.damaged`.
 pub(super) fn rebuild(dir: &Path) -> Result<(), StoreError> {
-    let (old, salvage, new) = (beside(dir, ""), beside(dir, ".salvage"), beside(dir, ".new"));
+    let (old, salvage, new) = (
+        beside(dir, ""),
+        beside(dir, ".salvage"),
+        beside(dir, ".new"),
+    );
     for file in ["", "-wal", "-shm"] {
         remove(&beside(dir, &format!(".new{file}")))?;
         remove(&beside(dir, &format!(".salvage{file}")))?;
@@ -143,7 +147,9 @@ fn children(header: &[u8], page: &[u8]) -> Vec<u32> {
     const INTERIOR: u8 = 5;
     let number = |bytes: &[u8], at: usize, len: usize| {
         let bytes = bytes.get(at..at + len).unwrap_or_default();
-        bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte))
+        bytes
+            .iter()
+            .fold(0, |number, byte| number << 8 | u32::from(*byte))
     };
     if header.first() != Some(&INTERIOR) {
         return Vec::new();
@@ -174,7 +180,10 @@ fn copy_table(
     numbered: bool,
 ) -> Read<()> {
     let places: Vec<String> = (1..=columns).map(|place| format!("?{place}")).collect();
-    let insert = format!("INSERT OR IGNORE INTO {table} VALUES ({})", places.join(", "));
+    let insert = format!(
+        "INSERT OR IGNORE INTO {table} VALUES ({})",
+        places.join(", ")
+    );
     let mut insert = to.prepare(&insert)?;
     let first = from.prepare(&format!("SELECT * FROM {table}"))?;
     let key = first.column_name(0)?.to_owned();
@@ -212,8 +221,14 @@ fn copy_table(
         true => format!("WHERE {key} {sign} ?1"),
         false => String::new(),
     };
-    let forward = format!("SELECT * FROM {table} NOT INDEXED {} ORDER BY {key}", range(">="));
-    let backward = format!("SELECT * FROM {table} NOT INDEXED {} ORDER BY {key} DESC", range("<="));
+    let forward = format!(
+        "SELECT * FROM {table} NOT INDEXED {} ORDER BY {key}",
+        range(">=")
+    );
+    let backward = format!(
+        "SELECT * FROM {table} NOT INDEXED {} ORDER BY {key} DESC",
+        range("<=")
+    );
     let (mut last, mut end) = scan(&forward, i64::MIN)?;
     if end {
         return Ok(());

@@ -94,7 +94,10 @@ pub(super) fn open_writer(path: &Path, vfs: Option<&str>) -> Result<Connection, 
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = connect(path, flags, vfs)?;
     let header = |name| number(&conn, name).map_err(opening);
-    let (found, mark) = (header("user_version")? as u32, header("application_id")? as u32);
+    let (found, mark) = (
+        header("user_version")? as u32,
+        header("application_id")? as u32,
+    );
     if mark != found | if found == 0 { 0 } else { APPLICATION } {
         return Err(StoreError::Damaged(format!("{FILE}: its header")));
     }
@@ -132,7 +135,9 @@ fn objects(conn: &Connection) -> rusqlite::Result<Vec<(String, String, String)>>
 
 fn expected() -> rusqlite::Result<Vec<(String, String, String)>> {
     let conn = Connection::open_in_memory()?;
-    MIGRATIONS.iter().try_for_each(|step| conn.execute_batch(step))?;
+    MIGRATIONS
+        .iter()
+        .try_for_each(|step| conn.execute_batch(step))?;
     objects(&conn)
 }
 
@@ -191,7 +196,9 @@ pub(super) fn opening(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         // What is done to open a database is the same for all: an error without a code of its own
         // is the file's.
-        Some(DatabaseCorrupt | NotADatabase | Unknown) => StoreError::Damaged(format!("{FILE}: {error}")),
+        Some(DatabaseCorrupt | NotADatabase | Unknown) => {
+            StoreError::Damaged(format!("{FILE}: {error}"))
+        }
         _ => StoreError::Disk(format!("{FILE}: {error}")),
     }
 }

@@ -42,7 +42,9 @@ pub fn open(dir: &Path) -> SqliteStore {
 
 /// Waits on a runtime of its own.
 pub fn wait<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     runtime.unwrap().block_on(future)
 }
 
@@ -60,7 +62,9 @@ pub fn spec() -> BatchSpec {
 
 /// A batch whose results may answer others with the same engine.
 pub fn batch(number: u64, spec: BatchSpec, inputs: &[&[u8]], engine: &str) -> Record {
-    let inputs = inputs.iter().map(|input| Bytes::copy_from_slice(input).into());
+    let inputs = inputs
+        .iter()
+        .map(|input| Bytes::copy_from_slice(input).into());
     new_batch(number, spec, inputs.collect(), engine)
 }
 
