@@ -231,10 +231,9 @@ impl Reader {
         Ok(head.map(|head| (BatchId(batch), head.digest)))
     }
 
-    pub fn result(&self, job: JobId) -> Read<Option<Report>> {
-        let BatchId(batch) = job.0;
-        let kept = rows::head(&self.conn, batch);
-        if let Ok(None) = kept {
+    pub fn result(&mut self, job: JobId) -> Read<Option<Report>> {
+        // Rows of a removed batch may still be there. A damaged one has its results.
+        if let Ok(None) = self.known(job.0.0) {
             return Ok(None);
         }
         match rows::result(&self.conn, job_key(job)) {

@@ -47,6 +47,7 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
         }
         rusqlite::Error::InvalidColumnType(..)
         | rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::Utf8Error(..)
         | rusqlite::Error::IntegralValueOutOfRange(..) => true,
         _ => false,
     }

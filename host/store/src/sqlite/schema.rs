@@ -23,7 +23,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 use super::codec::{self, Table};
-use super::rows::{NEXT_BATCH, NEXT_WORKER};
+use super::rows::{self, NEXT_BATCH, NEXT_WORKER};
 use crate::StoreError;
 
 /// The format that this version writes.
@@ -120,10 +120,16 @@ pub(super) fn open_writer(path: &Path, vfs: Option<&str>) -> Result<Connection, 
         migrate(&mut conn, found)
     })();
     prepared.map_err(opening)?;
-    if objects(&conn).map_err(opening)? != expected().map_err(opening)? {
+    verify(&conn)?;
+    Ok(conn)
+}
+
+/// Whether tables and indexes are declared as they were made.
+pub(super) fn verify(conn: &Connection) -> Result<(), StoreError> {
+    if objects(conn).map_err(opening)? != expected().map_err(opening)? {
         return Err(StoreError::Damaged(format!("{FILE}: its schema")));
     }
-    Ok(conn)
+    Ok(())
 }
 
 /// Tables and indexes, as they were declared.
@@ -192,13 +198,11 @@ pub(super) fn number(conn: &Connection, pragma: &str) -> rusqlite::Result<i64> {
 
 /// Why a database cannot be opened.
 pub(super) fn opening(error: rusqlite::Error) -> StoreError {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
-    match error.sqlite_error_code() {
-        // What is done to open a database is the same for all: an error without a code of its own
-        // is the file's.
-        Some(DatabaseCorrupt | NotADatabase | Unknown) => {
-            StoreError::Damaged(format!("{FILE}: {error}"))
-        }
-        _ => StoreError::Disk(format!("{FILE}: {error}")),
+    // What is done to open a database is the same for all: an error without a code of its own is
+    // the file's.
+    let unknown = error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown);
+    match unknown || rows::is_damage(&error) {
+        true => StoreError::Damaged(format!("{FILE}: {error}")),
+        false => StoreError::Disk(format!("{FILE}: {error}")),
     }
 }
