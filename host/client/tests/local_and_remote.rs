@@ -264,7 +264,7 @@ async fn nobody_does_more_than_the_token_allows() {
             admin.revoke_token(&token.claims.name()).await.unwrap();
             assert!(Client::connect(service.address, &token).await.is_err());
             admin.shutdown(false).await.unwrap();
-            service.coordinator.stopped().await;
+            service.coordinator.stopped().await.unwrap();
         })
         .await;
 }

@@ -23,17 +23,13 @@ use super::codec::{self, Table};
 use super::rows::{self, Failure, Read};
 use crate::StoreError;
 
-#[cfg(feature = "s3")]
-use super::remote::Remote;
-
 /// Where the bytes of blobs are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum BlobPlace {
     /// In the store's folder.
     #[default]
     LocalDir,
-    /// In an object store, such as `s3://bucket/prefix`; credentials and endpoint are taken from
-    /// the environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT`, …). Needs the cargo feature `s3`.
+    /// In an object store, such as `s3://bucket/prefix`. Not supported yet: opening a store says so.
     Url(String),
 }
 
@@ -44,8 +40,6 @@ const PORTION: i64 = 4096;
 #[derive(Clone, Debug)]
 pub(super) enum Blobs {
     Dir(PathBuf),
-    #[cfg(feature = "s3")]
-    Remote(Remote),
 }
 
 /// Begins the names of files that are not whole.
@@ -66,11 +60,8 @@ impl Blobs {
                 fs::create_dir_all(&dir).map_err(disk)?;
                 Ok(Blobs::Dir(dir))
             }
-            #[cfg(feature = "s3")]
-            BlobPlace::Url(url) => Remote::open(url).map(Blobs::Remote),
-            #[cfg(not(feature = "s3"))]
             BlobPlace::Url(url) => Err(StoreError::Disk(format!(
-                "blobs cannot be kept at {url}: this program was built without the feature s3"
+                "blobs cannot be kept at {url}: only the store's own folder is supported yet"
             ))),
         }
     }
@@ -88,8 +79,6 @@ impl Blobs {
                 let dir = dir.clone();
                 blocking(move || put_file(&dir, id, &bytes)).await
             }
-            #[cfg(feature = "s3")]
-            Blobs::Remote(remote) => remote.put(id, bytes).await,
         }
     }
 
@@ -100,8 +89,6 @@ impl Blobs {
                 let path = file(dir, &id);
                 blocking(move || read_file(&path, id)).await
             }
-            #[cfg(feature = "s3")]
-            Blobs::Remote(remote) => remote.get(id).await,
         }
     }
 
@@ -111,8 +98,6 @@ impl Blobs {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk(error)),
                 _ => Ok(()),
             },
-            #[cfg(feature = "s3")]
-            Blobs::Remote(remote) => remote.delete(id).await,
         }
     }
 
@@ -123,8 +108,6 @@ impl Blobs {
                 let dir = dir.clone();
                 blocking(move || strays(&dir, &known)).await
             }
-            #[cfg(feature = "s3")]
-            Blobs::Remote(_) => Ok(Vec::new()),
         }
     }
 }

@@ -9,7 +9,7 @@
 //! - [`schema`]: the tables, and how older ones become current;
 //! - [`rows`]: single records, read and verified;
 //! - [`apply`], [`memo`], [`remove`]: what records change;
-//! - [`blobs`]: blobs;
+//! - [`blobs`], where the bytes of blobs are;
 //! - [`check`], [`rebuild`], [`backup`]: tools for a store that nobody has open.
 
 mod apply;
@@ -20,8 +20,6 @@ mod codec;
 mod memo;
 mod reader;
 mod rebuild;
-#[cfg(feature = "s3")]
-mod remote;
 mod remove;
 mod room;
 mod rows;

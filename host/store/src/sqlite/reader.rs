@@ -231,9 +231,14 @@ impl Reader {
         Ok(head.map(|head| (BatchId(batch), head.digest)))
     }
 
+    /// Whether a batch is not kept. Rows of a removed one may still be there; a damaged one has
+    /// what is left of it.
+    fn is_gone(&mut self, BatchId(batch): BatchId) -> bool {
+        matches!(self.known(batch), Ok(None))
+    }
+
     pub fn result(&mut self, job: JobId) -> Read<Option<Report>> {
-        // Rows of a removed batch may still be there. A damaged one has its results.
-        if let Ok(None) = self.known(job.0.0) {
+        if self.is_gone(job.0) {
             return Ok(None);
         }
         match rows::result(&self.conn, job_key(job)) {
@@ -253,14 +258,21 @@ impl Reader {
         Ok(bodies)
     }
 
-    pub fn attempts(&self, job: JobId) -> Read<Vec<AttemptEnd>> {
-        let bodies = self.bodies(Table::Attempts, job_key(job)..=job_key(job))?;
+    fn bodies_of(&mut self, table: Table, job: JobId) -> Read<Vec<(i64, Vec<u8>)>> {
+        match self.is_gone(job.0) {
+            true => Ok(Vec::new()),
+            false => self.bodies(table, job_key(job)..=job_key(job)),
+        }
+    }
+
+    pub fn attempts(&mut self, job: JobId) -> Read<Vec<AttemptEnd>> {
+        let bodies = self.bodies_of(Table::Attempts, job)?;
         let ends = bodies.iter().filter_map(|(_, body)| codec::from_cbor(body));
         Ok(ends.collect())
     }
 
-    pub fn witnesses(&self, job: JobId) -> Read<Vec<Witness>> {
-        let bodies = self.bodies(Table::Witnesses, job_key(job)..=job_key(job))?;
+    pub fn witnesses(&mut self, job: JobId) -> Read<Vec<Witness>> {
+        let bodies = self.bodies_of(Table::Witnesses, job)?;
         let witnesses = bodies.iter().filter_map(|(_, body)| {
             let (worker, report): (WorkerId, Report) = codec::from_cbor(body)?;
             Some(Witness { worker, report })

@@ -178,13 +178,16 @@ pub(super) fn result(conn: &Connection, job: i64) -> Read<Option<ResultRow>> {
     }
 }
 
+/// A job's key, and what one of its records holds.
+type Body = (i64, Vec<u8>);
+
 /// The records of one table that have a job and a number (`attempts`, `witnesses`, `limits`), of
 /// jobs whose keys are in a range; those that are damaged are left out and counted.
 pub(super) fn bodies(
     conn: &Connection,
     table: Table,
     jobs: std::ops::RangeInclusive<i64>,
-) -> Read<(Vec<(i64, Vec<u8>)>, u64)> {
+) -> Read<(Vec<Body>, u64)> {
     let name = match table {
         Table::Attempts => "attempts",
         Table::Witnesses => "witnesses",

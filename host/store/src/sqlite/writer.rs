@@ -6,8 +6,8 @@
 //!
 //! When a transaction fails, what follows depends on why ([`Cause`]):
 //!
-//! - *No space*: the reserve is given up and the same transaction tried again, then every half a
-//!   second until it succeeds. New work that is in it is refused first.
+//! - *No space*: the reserve is given up and the same transaction tried again at once, then every
+//!   half a second until it succeeds. New work that is in it is refused first.
 //! - *The disk cannot be written* for another reason (read-only, an error of a device): the same,
 //!   without the reserve.
 //! - *Something that has to do with its records*: each is tried alone, and those that fail are
@@ -176,7 +176,7 @@ pub(super) struct Writer {
     /// Whether something failed, and new work is refused until it works again.
     trouble: bool,
     /// When that was last tried.
-    tried: Instant,
+    tried: Option<Instant>,
     /// Whether deleting what was removed has failed since.
     stumbled: bool,
 }
@@ -196,7 +196,7 @@ impl Writer {
             log,
             next: None,
             trouble: true,
-            tried: Instant::now(),
+            tried: None,
             stumbled: false,
         };
         writer.count_room();
@@ -272,8 +272,9 @@ impl Writer {
 
     /// Tries whether the store works again, now and then.
     fn recover_in_time(&mut self) {
-        if self.trouble && self.tried.elapsed() >= AGAIN {
-            self.tried = Instant::now();
+        let due = self.tried.is_none_or(|tried| tried.elapsed() >= AGAIN);
+        if self.trouble && due {
+            self.tried = Some(Instant::now());
             self.stumbled = false;
             self.recover();
         }
@@ -309,7 +310,7 @@ impl Writer {
 
     /// Makes one transaction of a group, and answers all.
     fn commit(&mut self, mut group: Vec<Work>) {
-        let mut last_resort = false;
+        let mut tried = false;
         while !group.is_empty() {
             if let Err(error) = self.room.check() {
                 return self.refuse(group, |_| error.clone());
@@ -338,19 +339,19 @@ impl Writer {
                 Cause::Space(why) => (why, true),
                 Cause::Disk(why) => (why, false),
             };
-            self.trouble = true;
-            self.room.refuse(why.clone());
+            self.begin_trouble(why.clone());
             let (new, old) = group.into_iter().partition(Work::is_new);
             group = old;
             self.refuse(new, |room| match space {
                 true => room.full(),
                 false => StoreError::Disk(why.clone()),
             });
-            if space && !last_resort {
-                last_resort = true;
-                self.room.release_reserve();
-                // What the log holds already need not stay in it.
-                self.checkpoint();
+            if !std::mem::replace(&mut tried, true) {
+                if space {
+                    self.room.release_reserve();
+                    // What the log holds already need not stay in it.
+                    self.checkpoint();
+                }
                 continue;
             }
             if self.room.closing.load(Ordering::Relaxed) {
@@ -368,14 +369,22 @@ impl Writer {
         }
     }
 
+    /// New work is refused until the disk works again, which is tried as soon as something else has
+    /// been written, and then every half a second.
+    fn begin_trouble(&mut self, why: String) {
+        if !std::mem::replace(&mut self.trouble, true) {
+            self.tried = None;
+        }
+        self.room.refuse(why);
+    }
+
     /// Something failed that nobody waits for.
     fn stumble(&mut self, failure: Failure) {
         match Cause::of(failure) {
             Cause::Fatal(why) => self.room.fail(why),
             Cause::Space(why) | Cause::Disk(why) => {
-                self.trouble = true;
                 self.stumbled = true;
-                self.room.refuse(why);
+                self.begin_trouble(why);
             }
             Cause::Record(error) => {
                 tracing::error!("removed batches cannot be deleted: {error}");
