@@ -1,6 +1,9 @@
 //! A store on disk answers as one in memory does, whatever is appended and whenever it is opened
 //! again.
 
+// A failed unwrap is a failed test.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fmt::Debug;

@@ -5,6 +5,9 @@
 //! Afterwards the store is opened on what has survived, and must answer as it did after some step
 //! that is no earlier than the last acknowledged one.
 
+// A failed unwrap is a failed test.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 mod disk;
 

@@ -1,6 +1,11 @@
 //! A disk that changes single bits: nothing wrong is served, a check finds it, and a repair saves
 //! the rest.
 
+// A failed unwrap is a failed test.
+#![allow(clippy::unwrap_used)]
+// Ranges of indices, of which there may be one.
+#![allow(clippy::single_range_in_vec_init)]
+
 mod common;
 
 use std::fmt::Debug;

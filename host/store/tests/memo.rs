@@ -1,5 +1,8 @@
 //! Jobs that are answered by results of identical ones.
 
+// A failed unwrap is a failed test.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{append, batch, job, ok, open, result, spec};
