@@ -2,6 +2,8 @@
 
 // A failed unwrap is a failed test.
 #![allow(clippy::unwrap_used)]
+// Ranges of indices, of which there may be one.
+#![allow(clippy::single_range_in_vec_init)]
 
 mod common;
 

@@ -183,7 +183,7 @@ fn integers(out: &mut Bits) {
     out.u64(state.rotate_left(black_box(17)));
     out.u64(black_box(i64::MIN).wrapping_div(black_box(-1)) as u64);
     out.u64(black_box(i64::MIN).wrapping_rem(black_box(7)) as u64);
-    out.u64((u128::from(state) * u128::from(state) >> 64) as u64);
+    out.u64(((u128::from(state) * u128::from(state)) >> 64) as u64);
 }
 
 fn copies(out: &mut Bits) {

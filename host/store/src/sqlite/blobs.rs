@@ -2,7 +2,7 @@
 //!
 //! A blob is written under another name, synced, renamed, its folder synced, and only then entered
 //! in the database: a row means that the file is whole. When it is collected the row goes first;
-//! a file without a row is garbage that the first [`collect`](Blobs::sweep) of a process removes.
+//! a file without a row is garbage that the first [`collect`](crate::Store::collect) of a process removes.
 //!
 //! *The gate*: whoever keeps a blob holds it shared from before the file is written until the row
 //! is committed, whoever deletes one holds it alone. So a blob that is sent again while it is

@@ -510,9 +510,9 @@ mod tests {
             let (count, bytes) = Chunk::encode(&inputs[first..]);
             let chunk = Chunk::new(first as u32, bytes);
             assert_eq!(chunk.len() as usize, count);
-            for index in first..first + count {
+            for (index, input) in inputs.iter().enumerate().skip(first).take(count) {
                 assert!(chunk.holds(index as u32));
-                assert_eq!(chunk.get(index as u32).unwrap(), inputs[index]);
+                assert_eq!(chunk.get(index as u32).unwrap(), *input);
             }
             assert!(!chunk.holds((first + count) as u32));
             assert!(chunk.get((first + count) as u32).is_none());

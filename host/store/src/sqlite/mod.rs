@@ -10,7 +10,7 @@
 //! - [`rows`]: single records, read and verified;
 //! - [`apply`], [`memo`], [`remove`]: what records change;
 //! - [`blobs`], where the bytes of blobs are;
-//! - [`check`], [`rebuild`], [`backup`]: tools for a store that nobody has open.
+//! - [`check()`], [`rebuild`], [`backup()`]: tools for a store that nobody has open.
 
 mod apply;
 mod backup;
@@ -122,7 +122,7 @@ impl SqliteStore {
     /// # Errors
     ///
     /// [`StoreError::Disk`], [`StoreError::Newer`], and [`StoreError::Damaged`] where SQLite cannot
-    /// open the file at all: then [`check`] with `repair` makes it so that it can.
+    /// open the file at all: then [`check()`] with `repair` makes it so that it can.
     pub fn open(dir: &Path, options: SqliteOptions) -> Result<Self, StoreError> {
         let disk = |error: std::io::Error| StoreError::Disk(format!("{}: {error}", dir.display()));
         fs::create_dir_all(dir).map_err(disk)?;

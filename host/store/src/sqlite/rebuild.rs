@@ -5,7 +5,7 @@
 //! first page of a new database stands in for it: the tables of all databases of one format begin
 //! on the same pages.
 //!
-//! Rows are copied as they are. Whether they are whole is for [`check`](super::check) to say.
+//! Rows are copied as they are. Whether they are whole is for [`check`](super::check()) to say.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};

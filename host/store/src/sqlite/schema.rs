@@ -5,7 +5,7 @@
 //! | `meta` | a number that outlives what it counts: the next batch's, the next worker's |
 //! | `batches` | what is written once of a batch |
 //! | `states` | what changes of it: counters, flags |
-//! | `chunks` | inputs of neighbouring jobs, see [`codec::Chunk`](super::codec::Chunk) |
+//! | `chunks` | inputs of neighbouring jobs, see [`codec::Chunk`](super::codec) |
 //! | `keys` | memo keys of the jobs of one chunk |
 //! | `results` | a job's result; `done` is its place in the order of completion |
 //! | `attempts`, `witnesses`, `limits` | what else happened to jobs, in order of `nr` |
