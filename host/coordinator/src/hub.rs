@@ -40,6 +40,7 @@ use tokio::sync::Notify;
 
 pub use clients::{NotDone, SubmitError};
 pub use commit::Waiter;
+pub use status::{Footprint, JobData};
 use commit::{After, Pending};
 
 /// Names of workers that have left, kept so that a lost job's evidence can name them.

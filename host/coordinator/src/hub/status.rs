@@ -19,15 +19,45 @@ const REPORTS_MAX: usize = 16;
 const ASKED_MAX: usize = 100;
 
 /// What a worker needs to run a job, beside its template.
-pub(crate) struct JobData {
-    pub(crate) input: Payload,
-    pub(crate) checkpoint: Option<Bytes>,
-    pub(crate) limits: Option<Limits>,
+pub struct JobData {
+    /// Its input.
+    pub input: Payload,
+    /// The last checkpoint of an earlier attempt.
+    pub checkpoint: Option<Bytes>,
+    /// Its limits, where they are not those of its batch.
+    pub limits: Option<Limits>,
+}
+
+/// How many entries the hub keeps in memory: for what is alive, and for nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    /// Batches that are not done, as the hub and the scheduler know them.
+    pub batches: (usize, usize),
+    /// Submissions with a key that are not stored yet.
+    pub keys: usize,
+    /// Workers that are connected, or away within their lease.
+    pub workers: usize,
+    /// What waits for commits.
+    pub pending: usize,
 }
 
 impl<S: Store> Hub<S> {
+    /// How much it keeps in memory.
+    pub fn footprint(&self) -> Footprint {
+        Footprint {
+            batches: (self.live.len(), self.scheduler.batch_ids().count()),
+            keys: self.keys.len(),
+            workers: self.workers.len(),
+            pending: self.pending.len(),
+        }
+    }
+
     /// What a worker needs to run a job; `None` where there is no such job.
-    pub(crate) fn assignment(&self, id: JobId) -> Result<Option<JobData>, StoreError> {
+    ///
+    /// # Errors
+    ///
+    /// Where the input was damaged: see [`damaged`](Self::damaged).
+    pub fn assignment(&self, id: JobId) -> Result<Option<JobData>, StoreError> {
         let Some(input) = self.store.input(id)? else {
             return Ok(None);
         };
