@@ -40,8 +40,8 @@ use tokio::sync::Notify;
 
 pub use clients::{NotDone, SubmitError};
 pub use commit::Waiter;
-pub use status::{Footprint, JobData};
 use commit::{After, Pending};
+pub use status::{Footprint, JobData};
 
 /// Names of workers that have left, kept so that a lost job's evidence can name them.
 const NAMES_MAX: usize = 10_000;
@@ -110,6 +110,9 @@ struct Turn {
     assigned: Vec<(WorkerId, JobId, u32)>,
     /// Why the attempt ended that is being reported, in words.
     why: Option<String>,
+    /// The last attempts at jobs of the batch that is being cancelled: should a job run again, its
+    /// attempts are numbered above them, so that no report can be taken for another.
+    attempted: HashMap<u32, u32>,
 }
 
 /// A worker that is connected, or away within its lease.
@@ -268,7 +271,17 @@ impl<S: Store> Hub<S> {
         for batch in restored.batches {
             hub.restore_batch(now, batch);
         }
-        for known in restored.workers {
+        // A job that was given back and handed out again is still among what its first worker held
+        // when that was last written: the latest attempt is the one that has it.
+        let mut latest: HashMap<JobId, u32> = HashMap::new();
+        for (id, attempt) in restored.workers.iter().flat_map(|known| &known.holds) {
+            let last = latest.entry(*id).or_default();
+            *last = (*last).max(*attempt);
+        }
+        for mut known in restored.workers {
+            known
+                .holds
+                .retain(|(id, attempt)| latest.get(id) == Some(attempt));
             hub.restore_worker(now, known);
         }
         hub.settle(now);
@@ -415,7 +428,8 @@ impl<S: Store> Hub<S> {
             }
             sched::Effect::Cancelled { batch, jobs } => {
                 for index in jobs {
-                    let report = Report::not_run(Outcome::Cancelled);
+                    let mut report = Report::not_run(Outcome::Cancelled);
+                    report.attempt = self.turn.attempted.remove(&index).unwrap_or_default();
                     self.record_result(JobId(BatchId(batch.0), index), report, String::new());
                 }
             }

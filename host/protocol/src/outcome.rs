@@ -308,7 +308,7 @@ pub struct Report {
     /// Name of the worker that ran it; empty where none did.
     #[serde(rename = "n", default, skip_serializing_if = "String::is_empty")]
     pub worker: String,
-    /// Which attempt this was, from 1; 0 where the job never ran.
+    /// Which attempt this was, from 1, or the last that was begun; 0 where the job never ran.
     #[serde(rename = "a", default)]
     pub attempt: u32,
     /// The log, cut at its limit.

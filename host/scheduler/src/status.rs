@@ -247,6 +247,22 @@ impl Scheduler {
         self.batches.get(&job.batch)?.last_attempt(job.index)
     }
 
+    /// The unfinished jobs of a batch that were handed out at least once, and under which number
+    /// last; for those that were reopened and not handed out since, the highest number before.
+    pub fn attempted(&self, batch: BatchId) -> Vec<(u32, u32)> {
+        let Some(batch) = self.batches.get(&batch) else {
+            return Vec::new();
+        };
+        let held = batch.held.keys().copied();
+        let returned = batch.returned.indices();
+        let parked = batch.parked_history.keys().copied();
+        let reopened = batch.fresh.iter();
+        let reopened = reopened.filter(|range| batch.fresh.get(range.start) != Some(0));
+        let all = held.chain(returned).chain(parked).chain(reopened.flatten());
+        all.filter_map(|index| Some((index, batch.last_attempt(index)?)))
+            .collect()
+    }
+
     /// Where a job is and, if it waits, why; `None` if there is no such job.
     pub fn job(&self, job: JobId) -> Option<JobState> {
         let batch = self

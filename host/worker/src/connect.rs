@@ -68,7 +68,7 @@ pub enum WorkerError {
 pub async fn run(
     worker: Rc<Worker>,
     target: Target,
-    mut drain: watch::Receiver<Drain>,
+    drain: watch::Receiver<Drain>,
     idle_timeout: Option<Duration>,
     mut said: impl FnMut(&str),
 ) -> Result<Ended, WorkerError> {
@@ -79,7 +79,7 @@ pub async fn run(
             Target::Remote { address, token } => {
                 let connecting = tokio::select! {
                     connecting = endpoint::connect(*address, token.fingerprint) => connecting,
-                    () = may_leave(&worker, &mut drain) => return Ok(Ended::Drained),
+                    () = may_leave(&worker, &drain) => return Ok(Ended::Drained),
                 };
                 let connected = connecting.map(|(e, c)| (Some(e), Link::Quic(c)));
                 (Some(address), Some(token), connected)
@@ -139,7 +139,7 @@ pub async fn run(
         }
         tokio::select! {
             () = tokio::time::sleep(jittered(backoff)) => {}
-            () = may_leave(&worker, &mut drain) => return Ok(Ended::Drained),
+            () = may_leave(&worker, &drain) => return Ok(Ended::Drained),
         }
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
@@ -155,11 +155,11 @@ fn jittered(pause: Duration) -> Duration {
 
 /// Resolves when a worker without a connection may leave: when it is to do so at once, or when it
 /// is draining and holds nothing that it would have to deliver.
-async fn may_leave(worker: &Worker, drain: &mut watch::Receiver<Drain>) {
+async fn may_leave(worker: &Worker, drain: &watch::Receiver<Drain>) {
     loop {
-        let wanted = drain.wait_for(|drain| *drain != Drain::No).await;
-        let at_once = wanted.is_ok_and(|drain| *drain == Drain::Now);
-        if at_once || worker.holds_nothing() {
+        let wanted = *drain.borrow();
+        let draining = wanted != Drain::No || worker.draining.get();
+        if wanted == Drain::Now || (draining && worker.holds_nothing()) {
             return;
         }
         tokio::time::sleep(BACKOFF_FIRST).await;

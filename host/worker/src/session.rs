@@ -55,6 +55,8 @@ pub struct Worker {
     pub(crate) busy: Cell<Instant>,
     /// Tasks of the session that prepare, fetch and upload.
     pub(crate) tasks: Cell<usize>,
+    /// Whether what runs is to be finished and the rest was given back.
+    pub(crate) draining: Cell<bool>,
 }
 
 impl Worker {
@@ -67,6 +69,7 @@ impl Worker {
             unstored: RefCell::default(),
             busy: Instant::now().into(),
             tasks: Cell::new(0),
+            draining: Cell::new(false),
         }
     }
 
@@ -115,8 +118,6 @@ struct Session {
     /// How many reports of this connection are stored.
     stored: Cell<u64>,
     wake: Notify,
-    /// Whether what runs is to be finished and the rest was given back.
-    draining: Cell<bool>,
     /// Ended with the session, so that nothing of it reaches the executor later.
     tasks: RefCell<JoinSet<()>>,
 }
@@ -159,11 +160,13 @@ pub(crate) async fn run(
         sent: RefCell::default(),
         stored: Cell::new(0),
         wake: Notify::new(),
-        draining: Cell::new(false),
         tasks: RefCell::default(),
     });
     let Stream { reader, mut writer } = stream;
     session.say_what_is_held(&mut writer).await?;
+    if worker.draining.get() {
+        session.say(FromWorker::Draining);
+    }
     let result = tokio::select! {
         result = receive(&session, reader) => result,
         result = send(&session, writer) => result.map(|()| Left::Drained),
@@ -244,7 +247,7 @@ async fn send(session: &Rc<Session>, mut writer: Writer) -> Result<(), FrameErro
             && session.uploading.borrow().is_empty()
             && session.reports.borrow().is_empty()
             && session.outbox.borrow().is_empty();
-        if session.draining.get() && nothing_moves && session.worker.holds_nothing() {
+        if session.worker.draining.get() && nothing_moves && session.worker.holds_nothing() {
             // The coordinator reads to the end before it takes the worker as gone.
             return writer.finish().await;
         }
@@ -342,7 +345,7 @@ impl Session {
             unstored.remove(&attempt);
             self.stored.set(self.stored.get() + 1);
         }
-        if self.draining.get() {
+        if self.worker.draining.get() {
             self.wake.notify_one();
         }
     }
@@ -388,7 +391,7 @@ impl Session {
     }
 
     fn drain(&self) {
-        if self.draining.replace(true) {
+        if self.worker.draining.replace(true) {
             return;
         }
         self.say(FromWorker::Draining);
@@ -441,7 +444,7 @@ impl Session {
     }
 
     fn assign(self: &Rc<Self>, jobs: Vec<Assignment>) {
-        if self.draining.get() {
+        if self.worker.draining.get() {
             return self.give_back(jobs.into_iter().map(|job| (job.0, job.1)).collect());
         }
         let mut tasks = Vec::with_capacity(jobs.len());

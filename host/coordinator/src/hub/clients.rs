@@ -49,9 +49,7 @@ impl<S: Store> Hub<S> {
                 if first != digest {
                     return Err(SubmitError::KeyTaken(key.clone(), batch));
                 }
-                // It is known once what was appended so far is safe.
-                self.turn.afters.push(After::Reply(reply));
-                self.flush(now);
+                self.reply_when_open(now, batch, reply);
                 return Ok((batch, waiter));
             }
         }
@@ -91,6 +89,7 @@ impl<S: Store> Hub<S> {
         self.store.batch(id)?;
         if self.live.contains_key(&id) {
             self.turn.records.push(Record::Cancelled(id));
+            self.turn.attempted = self.scheduler.attempted(batch(id)).into_iter().collect();
             self.step(now, sched::Event::Cancel { batch: batch(id) });
         }
         Some(self.settle_with_reply(now))

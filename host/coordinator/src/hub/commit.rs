@@ -44,6 +44,7 @@ impl<S: Store> Hub<S> {
             mut afters,
             assigned,
             why: _,
+            attempted: _,
         } = std::mem::take(&mut self.turn);
         self.add_assignments(assigned, &mut records, &mut afters);
         self.add_rings(&records, &mut afters);
@@ -123,6 +124,24 @@ impl<S: Store> Hub<S> {
             if let Some(live) = self.live.get(&id) {
                 // Before a batch is closed, so that whoever listens hears of its end.
                 afters.insert(0, After::Ring(live.bell.clone()));
+            }
+        }
+    }
+
+    /// Answers when a submission is safe, or as it is answered where it comes to nothing.
+    pub(super) fn reply_when_open(
+        &mut self,
+        now: Now,
+        id: BatchId,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    ) {
+        let opens = |after: &After| matches!(after, After::Open(open, ..) if *open == id);
+        let mut waiting = self.pending.iter_mut();
+        match waiting.find(|pending| pending.afters.iter().any(opens)) {
+            Some(pending) => pending.afters.insert(0, After::Reply(reply)),
+            None => {
+                self.turn.afters.push(After::Reply(reply));
+                self.flush(now);
             }
         }
     }

@@ -88,6 +88,13 @@ impl<S: Store> Hub<S> {
         );
         if self.draining {
             self.step(now, sched::Event::WorkerDraining { worker: worker(id) });
+        } else if self
+            .scheduler
+            .worker(worker(id))
+            .is_some_and(|s| s.draining)
+        {
+            // It may not have heard before its connection was lost.
+            self.tell(id, Out::Drain);
         }
         self.settle(now);
         self.ring_all();

@@ -8,8 +8,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::rc::Rc;
-use std::time::Duration;
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use optwasm_protocol::message::{AttemptEnd, Order, ResultPage, WorkerInfo};
@@ -243,11 +243,14 @@ impl Store for ModelStore {
                 attempts,
             })
         });
-        let workers = state.workers.iter().map(|(id, (info, holds))| RestoredWorker {
-            worker: *id,
-            info: info.clone(),
-            holds: holds.clone(),
-        });
+        let workers = state
+            .workers
+            .iter()
+            .map(|(id, (info, holds))| RestoredWorker {
+                worker: *id,
+                info: info.clone(),
+                holds: holds.clone(),
+            });
         Ok(Restored {
             next_batch: state.next_batch,
             next_worker: state.next_worker,
@@ -340,6 +343,8 @@ pub struct Real {
     disk: sectors::Disk,
     vfs: String,
     dir: PathBuf,
+    full: bool,
+    store: Weak<SqliteStore>,
 }
 
 impl Real {
@@ -349,12 +354,17 @@ impl Real {
             disk,
             vfs: vfs.to_owned(),
             dir,
+            full: false,
+            store: Weak::new(),
         }
     }
 }
 
-/// A commit that takes longer is lost.
+/// A commit that takes longer is lost; on a full disk it waits for room.
 const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE_FULL: Duration = Duration::from_millis(2);
+/// Within which time a store that works finds that there is room again.
+const PATIENCE_ROOM: Duration = Duration::from_secs(2);
 
 impl Disk for Real {
     type Store = SqliteStore;
@@ -365,19 +375,24 @@ impl Disk for Real {
             vfs: Some(self.vfs.clone()),
             ..SqliteOptions::default()
         };
-        Ok(Rc::new(SqliteStore::open(&self.dir, options)?))
+        let store = Rc::new(SqliteStore::open(&self.dir, options)?);
+        self.store = Rc::downgrade(&store);
+        Ok(store)
     }
 
     fn sync(&mut self, _: &mut Random) {}
 
-    /// Always waits, so that what follows does not depend on which thread was faster.
+    /// Waits, so that what follows does not depend on which thread was faster.
     fn poll(&self, commit: &mut oneshot::Receiver<Outcome>) -> Option<Outcome> {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         loop {
             match commit.try_recv() {
                 Ok(outcome) => return Some(outcome),
                 Err(oneshot::error::TryRecvError::Closed) => return Some(Err(StoreError::Closed)),
                 Err(oneshot::error::TryRecvError::Empty) => {
+                    if self.full && begun.elapsed() > PATIENCE_FULL {
+                        return None;
+                    }
                     assert!(begun.elapsed() < PATIENCE, "a commit hangs");
                     std::thread::sleep(Duration::from_micros(20));
                 }
@@ -386,15 +401,25 @@ impl Disk for Real {
     }
 
     fn crash(&mut self, random: &mut Random) {
+        self.full = false;
         self.disk.power_cycle(random);
     }
 
     fn set_full(&mut self, full: bool) {
+        self.full = full;
         let fault = match full {
             true => sectors::Fault::Full(0, u64::MAX),
             false => sectors::Fault::None,
         };
         self.disk.set_fault(fault);
+        // The store looks whether there is room again in its own time.
+        let begun = Instant::now();
+        while !full
+            && begun.elapsed() < PATIENCE_ROOM
+            && self.store.upgrade().is_some_and(|store| store.room() == 0)
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn fail_later(&mut self, random: &mut Random) {

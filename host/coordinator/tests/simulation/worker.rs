@@ -150,6 +150,9 @@ impl Worker {
         self.stored = 0;
         let held = self.tasks.iter().map(|task| task.attempt).collect();
         let mut all = vec![Up::Ready(held)];
+        if self.draining {
+            all.push(Up::Draining);
+        }
         let finished: Vec<Attempt> = self
             .tasks
             .iter()
@@ -173,7 +176,8 @@ impl Worker {
                 }
             })
             .collect();
-        self.sent.extend(reports.iter().map(|(job, attempt, _)| (*job, *attempt)));
+        self.sent
+            .extend(reports.iter().map(|(job, attempt, _)| (*job, *attempt)));
         (!reports.is_empty()).then_some(Up::Finished(reports))
     }
 
@@ -307,7 +311,9 @@ pub fn compute(input: &Payload, attempt: u32, liar: bool) -> Report {
     let Payload::Inline(bytes) = input else {
         return Report::not_run(Outcome::Cancelled);
     };
-    let number = bytes.iter().fold(7, |sum, byte| mix(sum ^ u64::from(*byte)));
+    let number = bytes
+        .iter()
+        .fold(7, |sum, byte| mix(sum ^ u64::from(*byte)));
     let kind = bytes.first().copied().unwrap_or_default();
     let outcome = match kind {
         FAILS => Outcome::GuestError {
@@ -316,12 +322,15 @@ pub fn compute(input: &Payload, attempt: u32, liar: bool) -> Report {
             chain: Vec::new(),
         },
         RUNS_OUT => Outcome::OutOfFuel,
-        FLAKY if mix(number ^ u64::from(attempt)) % 2 == 0 => {
+        FLAKY if mix(number ^ u64::from(attempt)).is_multiple_of(2) => {
             Outcome::HostOutOfMemory("here".to_owned())
         }
-        CONFIRMED if liar => {
-            Outcome::Ok(mix(number ^ u64::from(attempt)).to_le_bytes().to_vec().into())
-        }
+        CONFIRMED if liar => Outcome::Ok(
+            mix(number ^ u64::from(attempt))
+                .to_le_bytes()
+                .to_vec()
+                .into(),
+        ),
         _ => Outcome::Ok(number.to_le_bytes().to_vec().into()),
     };
     let fuel = if matches!(outcome, Outcome::HostOutOfMemory(_)) {
