@@ -4,17 +4,13 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use optwasm_protocol::backoff::Backoff;
 use optwasm_protocol::endpoint::{self, EndpointError};
 use optwasm_protocol::handshake::{self, HandshakeError, Intent, RefusalCode};
 use optwasm_protocol::link::CloseCode;
 use optwasm_protocol::{Link, Token};
 
 use crate::{ClientError, SOFTWARE};
-
-/// First wait before connecting again, and the longest: a coordinator that restarts is found again
-/// soon, and thousands of clients do not come all at once.
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// How long to try, unless the user says otherwise.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -108,10 +104,9 @@ impl Connection {
         let Some((address, token)) = &self.remote else {
             return Err(error);
         };
-        let mut backoff = BACKOFF_FIRST;
+        let mut backoff = Backoff::default();
         while since.elapsed() < self.patience {
-            tokio::time::sleep(jittered(backoff)).await;
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+            tokio::time::sleep(backoff.pause()).await;
             if self.current().number != number {
                 return Ok(());
             }
@@ -167,12 +162,4 @@ fn is_temporary(error: &ClientError) -> bool {
         ClientError::Lost(_) => true,
         _ => false,
     }
-}
-
-/// Between half and all of `pause`, so that many clients do not come back at the same moment.
-fn jittered(pause: Duration) -> Duration {
-    let mut byte = [0];
-    // Without randomness all come at once, which is bearable.
-    let _ = getrandom::fill(&mut byte);
-    pause / 2 + pause / 2 * u32::from(byte[0]) / 255
 }

@@ -15,6 +15,7 @@
 //!
 //! Nothing in this crate decides anything about jobs; it only carries them.
 
+pub mod backoff;
 pub mod endpoint;
 pub mod frame;
 pub mod handshake;

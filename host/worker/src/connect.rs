@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use optwasm_protocol::backoff::{self, Backoff};
 use optwasm_protocol::endpoint::{self, EndpointError};
 use optwasm_protocol::handshake::{self, HandshakeError, Intent, RefusalCode};
 use optwasm_protocol::link::CloseCode;
@@ -15,10 +16,8 @@ use crate::session::{self, Drain, Left, Worker};
 /// Name and version of this software, as the coordinator sees it.
 const SOFTWARE: &str = concat!("optwasm/", env!("CARGO_PKG_VERSION"));
 
-/// First wait before connecting again, and the longest: a coordinator that restarts is found
-/// again soon, and hundreds of workers cost one that is gone for the night nothing.
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// How often a worker without a connection looks whether it may leave.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Where a worker works.
 pub enum Target {
@@ -72,7 +71,7 @@ pub async fn run(
     idle_timeout: Option<Duration>,
     mut said: impl FnMut(&str),
 ) -> Result<Ended, WorkerError> {
-    let mut backoff = BACKOFF_FIRST;
+    let mut backoff = Backoff::default();
     loop {
         let (address, token, mut connected) = match &target {
             Target::InProcess(link) => (None, None, Ok((None, link.clone()))),
@@ -89,7 +88,7 @@ pub async fn run(
             let intent = Intent::Worker(worker.info.clone());
             match handshake::introduce(link, token, SOFTWARE, intent).await {
                 Ok((welcome, stream)) => {
-                    backoff = BACKOFF_FIRST;
+                    backoff = Backoff::default();
                     let number = welcome.worker.map_or(0, |id| id.0);
                     if let Some(address) = address {
                         said(&format!("connected to {address} as worker {number}"));
@@ -109,12 +108,12 @@ pub async fn run(
                         }
                         Ok(Left::Drained) => {
                             // The coordinator closes once it has read everything.
-                            let _ = tokio::time::timeout(BACKOFF_MAX, link.closed()).await;
+                            let _ = tokio::time::timeout(backoff::MAX, link.closed()).await;
                             return Ok(Ended::Drained);
                         }
                         Err(error) => {
                             // The link knows better than the stream why both ended.
-                            let ended = tokio::time::timeout(BACKOFF_FIRST, link.closed()).await;
+                            let ended = tokio::time::timeout(backoff::FIRST, link.closed()).await;
                             said(&ended.map_or_else(|_| error.to_string(), |e| e.to_string()));
                         }
                     }
@@ -138,19 +137,10 @@ pub async fn run(
             return Ok(Ended::Closed);
         }
         tokio::select! {
-            () = tokio::time::sleep(jittered(backoff)) => {}
+            () = tokio::time::sleep(backoff.pause()) => {}
             () = may_leave(&worker, &drain) => return Ok(Ended::Drained),
         }
-        backoff = (backoff * 2).min(BACKOFF_MAX);
     }
-}
-
-/// Between half and all of `pause`, so that many workers do not come back at the same moment.
-fn jittered(pause: Duration) -> Duration {
-    let mut byte = [0];
-    // Without randomness all come at once, which is bearable.
-    let _ = getrandom::fill(&mut byte);
-    pause / 2 + pause / 2 * u32::from(byte[0]) / 255
 }
 
 /// Resolves when a worker without a connection may leave: when it is to do so at once, or when it
@@ -162,7 +152,7 @@ async fn may_leave(worker: &Worker, drain: &watch::Receiver<Drain>) {
         if wanted == Drain::Now || (draining && worker.holds_nothing()) {
             return;
         }
-        tokio::time::sleep(BACKOFF_FIRST).await;
+        tokio::time::sleep(LOOK).await;
     }
 }
 
