@@ -21,6 +21,10 @@ impl RangeSet {
         self.by_end.first_key_value().map(|(_, &(start, _))| start)
     }
 
+    pub(crate) fn last(&self) -> Option<u32> {
+        self.by_end.last_key_value().map(|(&end, _)| end - 1)
+    }
+
     /// The mark of a member.
     pub(crate) fn get(&self, index: u32) -> Option<u32> {
         self.range_of(index).map(|(_, mark)| mark)

@@ -263,6 +263,18 @@ impl Scheduler {
             .collect()
     }
 
+    /// The last of a batch's jobs that are with no worker and have not finished.
+    pub fn last_waiting(&self, batch: BatchId) -> Option<JobId> {
+        let found = self.batches.get(&batch)?;
+        let lasts = [
+            found.fresh.last(),
+            found.returned.indices().max(),
+            found.parked.last(),
+        ];
+        let index = lasts.into_iter().flatten().max()?;
+        Some(JobId { batch, index })
+    }
+
     /// Where a job is and, if it waits, why; `None` if there is no such job.
     pub fn job(&self, job: JobId) -> Option<JobState> {
         let batch = self

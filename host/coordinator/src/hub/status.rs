@@ -14,10 +14,6 @@ use super::{Hub, Now, batch, job, worker};
 /// Entries of [`BatchStatus::progress`] and [`BatchStatus::incumbents`].
 const REPORTS_MAX: usize = 16;
 
-/// Jobs at the end of a batch that are asked why they wait; one that is still waiting is most
-/// often the last.
-const ASKED_MAX: usize = 100;
-
 /// What a worker needs to run a job, beside its template.
 pub struct JobData {
     /// Its input.
@@ -118,10 +114,8 @@ impl<S: Store> Hub<S> {
 
     /// Why nothing of a batch runs: what its last waiting job says.
     fn why_waiting(&self, id: BatchId) -> Option<String> {
-        let jobs = self.scheduler.batch(batch(id))?.count;
-        let waits = |index: &u32| self.why_job_waits(JobId(id, *index)).is_some();
-        let index = (0..jobs).rev().take(ASKED_MAX).find(waits)?;
-        self.why_job_waits(JobId(id, index))
+        let last = self.scheduler.last_waiting(batch(id))?;
+        self.why_job_waits(super::job_id(last))
     }
 
     /// Why a job waits, in words.

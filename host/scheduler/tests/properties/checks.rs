@@ -6,7 +6,7 @@ use optwasm_scheduler::{
     Claim, Effect, Event, JobId, JobState, RetryReason, Then, Time, Verdict, WaitReason, WorkerId,
 };
 
-use crate::world::{Expected, State, World, matches};
+use crate::world::{Expected, Job, State, World, matches};
 
 impl World {
     pub fn step(&mut self, event: Event) {
@@ -314,6 +314,16 @@ impl World {
                 count(|s| matches!(s, State::Held(..)))
             );
             assert_eq!(status.done.total(), count(|s| *s == State::Done));
+            let unheld = |job: &Job| matches!(job.state, State::Waiting | State::Parked);
+            let last = self.jobs_of(batch).filter(|(_, job)| unheld(job)).last();
+            let last = last.map(|(id, _)| *id);
+            assert_eq!(self.scheduler.last_waiting(batch), last);
+            let begun = |job: &Job| job.state != State::Done && job.last_attempt > 0;
+            let begun = self.jobs_of(batch).filter(|(_, job)| begun(job));
+            let begun: BTreeSet<_> = begun
+                .map(|(id, job)| (id.index, job.last_attempt))
+                .collect();
+            assert_eq!(BTreeSet::from_iter(self.scheduler.attempted(batch)), begun);
             waiting += u64::from(status.waiting);
             parked += u64::from(status.parked);
             held += u64::from(status.held);
