@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use optwasm_coordinator::{Config, Coordinator};
 use optwasm_protocol::message::{Instance, WorkerInfo};
 use optwasm_protocol::{ContentId, Role, Token, endpoint};
 use optwasm_sandbox::{Sandbox, SandboxConfig};
-use optwasm_store::MemoryStore;
+use optwasm_store::{MemoryStore, SqliteOptions, SqliteStore, Store};
 use optwasm_worker::{BlobCache, Drain, Executor, Target, Worker};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Runtime;
@@ -29,6 +30,9 @@ const CHILD: &str = "__child";
 /// Bytes that a coordinator stores and a worker caches: three of the largest blob. With more, blobs
 /// would always go to memory that the machine has never used, which measures the machine.
 const ROOM: u64 = 192 << 20;
+
+/// What the workers say they compute like, without which no result answers identical jobs.
+const ENGINE: &str = "benchmark";
 
 /// What an echo does with a stream, by the stream's first byte: send back what comes, or read all
 /// and then send one byte.
@@ -78,6 +82,17 @@ impl Process {
         Self::start(&["coordinator"])
     }
 
+    /// A coordinator that keeps its work in a folder of a disk, with the options that
+    /// `optwasm coordinator` has by default.
+    ///
+    /// # Panics
+    ///
+    /// Where the folder's name is not Unicode.
+    pub fn durable_coordinator(dir: &Path) -> Self {
+        let dir = dir.to_str().expect("names of folders here are Unicode");
+        Self::start(&["durable-coordinator", dir])
+    }
+
     /// A worker with one slot, connected to `service`.
     pub fn worker(service: &Service, name: &str) -> Self {
         let address = service.address.to_string();
@@ -102,6 +117,15 @@ impl Process {
             client: word().parse().expect("it is a token"),
             worker: word().parse().expect("it is a token"),
         }
+    }
+
+    /// Bytes of memory that it has resident: `VmRSS` of `/proc/PID/status` (proc_pid_status(5)).
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.parse().ok()).unwrap_or(0) * 1024
     }
 
     /// Processor time that it has used.
@@ -164,7 +188,11 @@ pub fn role() {
     });
     LocalSet::new().block_on(&runtime(), async {
         match &args[2..] {
-            [role] if role == "coordinator" => coordinator().await,
+            [role] if role == "coordinator" => coordinator(MemoryStore::new(ROOM)).await,
+            [role, dir] if role == "durable-coordinator" => {
+                let store = SqliteStore::open(Path::new(dir), SqliteOptions::default());
+                coordinator(store.expect("the disk works")).await;
+            }
             [role] if role == "echo" => echo().await,
             [role, address, token, name] if role == "worker" => worker(address, token, name).await,
             _ => panic!("no such role"),
@@ -196,22 +224,26 @@ fn any_port() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
-async fn coordinator() {
+async fn coordinator(store: impl Store) {
     let credentials = Credentials::generate().expect("there is randomness");
+    let config = Config {
+        engine: ENGINE.to_owned(),
+        ..Config::default()
+    };
     let coordinator = Coordinator::new(
-        MemoryStore::new(ROOM),
-        Config::default(),
+        store,
+        config,
         credentials.authority.clone(),
         credentials.identity.fingerprint(),
         Revocations::default(),
     )
-    .expect("an empty store is readable");
+    .expect("the store is readable");
     let address = coordinator.listen(any_port(), &credentials.identity);
     greet_as_service(address.expect("a port is free"), &credentials);
     coordinator
         .stopped()
         .await
-        .expect("a store in memory does not fail");
+        .expect("the store does not fail");
 }
 
 /// What a worker of that name is known by.
@@ -228,7 +260,7 @@ async fn worker(address: &str, token: &str, name: &str) {
         slots: 1,
         memory: 4 << 30,
         labels: BTreeMap::new(),
-        engine: String::new(),
+        engine: ENGINE.to_owned(),
         instance: instance(name),
         probe: String::new(),
     };

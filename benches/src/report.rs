@@ -36,6 +36,9 @@ impl Value {
             Value::Seconds(s) if s < 1.0 => format!("{:.2} ms", s * 1e3),
             Value::Seconds(s) => format!("{s:.2} s"),
             Value::PerSecond(rate) => format!("{rate:.0} /s"),
+            Value::Bytes(bytes) if bytes >= f64::from(1 << 20) => {
+                format!("{:.1} MiB", bytes / f64::from(1 << 20))
+            }
             Value::Bytes(bytes) => format!("{bytes:.1} B"),
             Value::Ratio(ratio) => format!("{ratio:.3} x"),
         }

@@ -4,12 +4,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod chaos;
+mod disk;
 mod durability;
 mod exit_codes;
 mod guests;
 mod inputs_and_outputs;
+mod network;
 mod new_project;
 mod plugins;
+mod trouble;
 mod workers;
 
 use std::path::PathBuf;

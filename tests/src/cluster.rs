@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
 use tempfile::TempDir;
 
 /// How long anything in a test may take before it counts as hung: machines are slow and busy.
@@ -16,6 +16,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Place {
     dir: TempDir,
     program: PathBuf,
+    wrapper: Vec<String>,
+    cache: Option<PathBuf>,
 }
 
 impl Place {
@@ -28,7 +30,24 @@ impl Place {
         Self {
             dir: tempfile::tempdir().expect("a temporary directory can be made"),
             program: program.into(),
+            wrapper: Vec::new(),
+            cache: None,
         }
+    }
+
+    /// Has everything here run by a program that is given the command as its last arguments, such
+    /// as `ip netns exec NAME`.
+    #[must_use]
+    pub fn wrapped(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Shares compiled modules with other places.
+    #[must_use]
+    pub fn with_cache(mut self, cache: impl Into<PathBuf>) -> Self {
+        self.cache = Some(cache.into());
+        self
     }
 
     /// Its directory.
@@ -54,10 +73,30 @@ impl Place {
 
     /// The command, with nothing of the surrounding environment but where programs are.
     pub fn command<I: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = I>) -> Command {
-        let mut command = Command::new(&self.program);
+        let wrapper: Vec<&str> = self.wrapper.iter().map(String::as_str).collect();
+        self.command_under(&wrapper, args)
+    }
+
+    /// The command, run by `wrapper` instead of the place's own.
+    pub fn command_under<I: AsRef<std::ffi::OsStr>>(
+        &self,
+        wrapper: &[&str],
+        args: impl IntoIterator<Item = I>,
+    ) -> Command {
+        let mut command = match wrapper {
+            [] => Command::new(&self.program),
+            [wrapper, words @ ..] => {
+                let mut command = Command::new(wrapper);
+                command.args(words).arg(&self.program);
+                command
+            }
+        };
+        command.env_clear();
+        if let Some(cache) = &self.cache {
+            command.env("OPTWASM_CACHE_DIR", cache);
+        }
         command
             .args(args)
-            .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path())
             .env("OPTWASM_DIR", self.state())
@@ -99,10 +138,20 @@ impl Place {
     ///
     /// Where it cannot be run.
     pub fn start<I: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = I>) -> Process {
+        let command = self.command(args);
+        self.start_command(command)
+    }
+
+    /// Starts a [`command`](Self::command) as a process that is ended with its handle.
+    ///
+    /// # Panics
+    ///
+    /// Where it cannot be run.
+    pub fn start_command(&self, mut command: Command) -> Process {
         let log = self.path().join(format!("log-{}", unique()));
         let out = fs::File::create(&log).expect("a file can be written");
         let err = out.try_clone().expect("a file can be shared");
-        let child = self.command(args).stdout(out).stderr(err).spawn();
+        let child = command.stdout(out).stderr(err).spawn();
         Process {
             child: child.expect("the command can be run"),
             log,
@@ -124,11 +173,25 @@ impl Place {
     ///
     /// Where it does not come up.
     pub fn coordinator_at(&self, address: &str, args: &[&str]) -> Process {
-        // One that was killed has left its own.
-        let _ = fs::remove_file(self.state().join("access.json"));
-        let process = self.start(["coordinator", "--listen", address].iter().chain(args));
+        let mut process = self.start(["coordinator", "--listen", address].iter().chain(args));
         wait_for("the coordinator", || {
-            self.state().join("access.json").exists()
+            assert!(process.is_running(), "it ended: {}", process.log());
+            process.log().contains("worker joins with")
+        });
+        process
+    }
+
+    /// Starts a coordinator under `wrapper`, as [`coordinator`](Self::coordinator) does without.
+    ///
+    /// # Panics
+    ///
+    /// Where it does not come up.
+    pub fn coordinator_under(&self, wrapper: &[&str], args: &[&str]) -> Process {
+        let fixed = ["coordinator", "--listen", "127.0.0.1:0"];
+        let mut process = self.start_command(self.command_under(wrapper, fixed.iter().chain(args)));
+        wait_for("the coordinator", || {
+            assert!(process.is_running(), "it ended: {}", process.log());
+            process.log().contains("worker joins with")
         });
         process
     }
@@ -139,9 +202,23 @@ impl Place {
     ///
     /// Where it does not join.
     pub fn worker(&self, name: &str, args: &[&str]) -> Process {
+        let wrapper: Vec<&str> = self.wrapper.iter().map(String::as_str).collect();
+        self.worker_under(&wrapper, name, args)
+    }
+
+    /// Starts a worker under `wrapper`, as [`worker`](Self::worker) does without.
+    ///
+    /// # Panics
+    ///
+    /// Where it does not join.
+    pub fn worker_under(&self, wrapper: &[&str], name: &str, args: &[&str]) -> Process {
         let fixed = ["worker", "--slots", "1", "--name", name];
-        let process = self.start(fixed.iter().chain(args));
-        wait_for("the worker", || process.log().contains("connected to"));
+        let command = self.command_under(wrapper, fixed.iter().chain(args));
+        let mut process = self.start_command(command);
+        wait_for("the worker", || {
+            assert!(process.is_running(), "it ended: {}", process.log());
+            process.log().contains("connected to")
+        });
         process
     }
 
@@ -164,6 +241,15 @@ fn unique() -> u64 {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// An address of the loopback interface that no other test has, and that no client is given by
+/// accident: its port is below those that the system chooses. So a coordinator can be killed and
+/// started there again.
+pub fn own_address() -> String {
+    let [_, a, b, c] = std::process::id().to_be_bytes();
+    // Ports from 10000 on are not reserved; Linux chooses from 32768 on.
+    format!("127.{}.{b}.{c}:{}", a | 64, 10_000 + unique() % 20_000)
 }
 
 /// Waits until `ready`.
@@ -304,6 +390,26 @@ impl Process {
         rustix::process::kill_process(pid, signal).expect("the process is there");
     }
 
+    /// Has the system give it no more address space than it has and so many bytes.
+    ///
+    /// # Panics
+    ///
+    /// Where that is not permitted.
+    pub fn limit_growth(&self, bytes: u64) {
+        let sizes = fs::read_to_string(format!("/proc/{}/statm", self.id()));
+        let sizes = sizes.expect("the process is there");
+        let pages = sizes.split(' ').next().and_then(|text| text.parse().ok());
+        let pages: u64 = pages.expect("the first is the address space in pages");
+        let most = pages * rustix::param::page_size() as u64 + bytes;
+        let limit = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        let pid = Pid::from_raw(self.id() as i32);
+        let limited = rustix::process::prlimit(pid, Resource::As, limit);
+        limited.expect("limits of one's own processes can be lowered");
+    }
+
     /// Kills it, as `kill -9` does.
     pub fn kill(mut self) {
         // It may have ended by itself.
@@ -329,6 +435,15 @@ impl Process {
             );
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// How it ended, where it has.
+    ///
+    /// # Panics
+    ///
+    /// Where the operating system does not say.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
     }
 
     /// Whether it has not ended.

@@ -5,3 +5,6 @@
 
 pub mod cluster;
 pub mod guests;
+pub mod namespaces;
+pub mod random;
+pub mod relay;

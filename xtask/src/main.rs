@@ -4,11 +4,13 @@
 //! cargo xtask setup    what building needs beyond cargo: a guest toolchain, kept per user
 //! cargo xtask demo     setup; a coordinator, two workers, real problems, published answers
 //! cargo xtask test     setup; format, lints, documentation, every test
+//! cargo xtask s3       the store's blobs against a server that speaks S3
 //! cargo xtask audit    licences, bans, sources and advisories of all dependencies
 //! ```
 
 mod audit;
 mod demo;
+mod s3;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -23,9 +25,10 @@ fn main() -> ExitCode {
         "setup" => setup(),
         "demo" => setup().and_then(|()| demo::run()),
         "test" => setup().and_then(|()| test::run()),
+        "s3" => s3::run_tests(),
         "audit" => audit::run(),
         _ => {
-            eprintln!("usage: cargo xtask setup|demo|test|audit");
+            eprintln!("usage: cargo xtask setup|demo|test|s3|audit");
             return ExitCode::from(2);
         }
     };

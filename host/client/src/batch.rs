@@ -1,13 +1,15 @@
 //! A submitted batch.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use optwasm_protocol::frame::FrameError;
-use optwasm_protocol::message::{BatchStatus, LimitsChange, Order, Request, Response, Which};
+use optwasm_protocol::message::{
+    BatchStatus, ErrorCode, LimitsChange, Order, Request, Response, Which,
+};
 use optwasm_protocol::{BatchId, Link, Report, Stream};
 
-use crate::{Client, ClientError};
+use crate::{Client, ClientError, response};
 
 /// How long to wait before a stream that broke is opened again, so that one that breaks for ever
 /// costs little.
@@ -47,6 +49,7 @@ impl<'a> Batch<'a> {
         let mut watch = Watch {
             batch: *self,
             stream: None,
+            lost: Lost::default(),
         };
         watch.open().await?;
         Ok(watch)
@@ -96,6 +99,7 @@ impl<'a> Batch<'a> {
             stream: None,
             ready: VecDeque::new(),
             last: false,
+            lost: Lost::default(),
         };
         results.open().await?;
         Ok(results)
@@ -123,7 +127,7 @@ impl<'a> Batch<'a> {
             which,
             change,
         };
-        match self.client.request(&request).await?.0 {
+        match self.client.request_once(&request).await? {
             Response::Reopened(jobs) => Ok(jobs),
             _ => Err(ClientError::Unexpected),
         }
@@ -144,7 +148,24 @@ impl<'a> Batch<'a> {
     ///
     /// [`ClientError`].
     pub async fn remove(&self) -> Result<(), ClientError> {
-        self.client.done(&Request::Remove(self.id)).await
+        let mut sent = 0;
+        let remove = async |link: Link| {
+            sent += 1;
+            let mut stream = link.open().await?;
+            stream.writer.send(&Request::Remove(self.id)).await?;
+            match response(&mut stream).await {
+                Ok(Response::Done) => Ok(()),
+                Ok(_) => Err(ClientError::Unexpected),
+                // The answer to the first was lost.
+                Err(ClientError::Request(error))
+                    if error.code == ErrorCode::NotFound && sent > 1 =>
+                {
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        };
+        self.client.connection.patiently(remove).await
     }
 }
 
@@ -152,6 +173,7 @@ impl<'a> Batch<'a> {
 pub struct Watch<'a> {
     batch: Batch<'a>,
     stream: Option<Stream>,
+    lost: Lost,
 }
 
 impl Watch<'_> {
@@ -173,11 +195,17 @@ impl Watch<'_> {
                 continue;
             };
             match stream.reader.next::<Response>().await {
-                Ok(Some(Response::Batch(status))) => return Ok(Some(*status)),
+                Ok(Some(Response::Batch(status))) => {
+                    self.lost = Lost::default();
+                    return Ok(Some(*status));
+                }
                 Ok(Some(Response::Error(error))) => return Err(error.into()),
                 Ok(Some(_)) => return Err(ClientError::Unexpected),
                 Ok(None) => return Ok(None),
-                Err(error) => self.stream = lost(error).await?,
+                Err(error) => {
+                    self.lost.again(error, self.batch.client).await?;
+                    self.stream = None;
+                }
             }
         }
     }
@@ -192,6 +220,7 @@ pub struct Results<'a> {
     stream: Option<Stream>,
     ready: VecDeque<(u32, Report)>,
     last: bool,
+    lost: Lost,
 }
 
 impl Results<'_> {
@@ -225,25 +254,39 @@ impl Results<'_> {
             };
             match stream.reader.expect::<Response>().await {
                 Ok(Response::Results(page)) => {
+                    self.lost = Lost::default();
                     self.last = page.last || page.results.is_empty();
                     self.cursor = page.cursor;
                     self.ready = page.results.into();
                 }
                 Ok(Response::Error(error)) => return Err(error.into()),
                 Ok(_) => return Err(ClientError::Unexpected),
-                Err(error) => self.stream = lost(error).await?,
+                Err(error) => {
+                    self.lost.again(error, self.batch.client).await?;
+                    self.stream = None;
+                }
             }
         }
     }
 }
 
-/// A stream that broke is opened again; one on which nonsense came is not.
-async fn lost(error: FrameError) -> Result<Option<Stream>, ClientError> {
-    match error {
-        FrameError::Io(_) | FrameError::Ended => {
-            tokio::time::sleep(REOPEN_PAUSE).await;
-            Ok(None)
+/// Since when a stream has brought nothing but its end.
+#[derive(Default)]
+struct Lost(Option<Instant>);
+
+impl Lost {
+    /// A stream that broke is opened again, until patience is at its end; one on which nonsense came
+    /// is not.
+    async fn again(&mut self, error: FrameError, client: &Client) -> Result<(), ClientError> {
+        let since = *self.0.get_or_insert_with(Instant::now);
+        match error {
+            FrameError::Io(_) | FrameError::Ended
+                if since.elapsed() <= client.connection.patience =>
+            {
+                tokio::time::sleep(REOPEN_PAUSE).await;
+                Ok(())
+            }
+            error => Err(error.into()),
         }
-        error => Err(error.into()),
     }
 }

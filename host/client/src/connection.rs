@@ -1,5 +1,6 @@
 //! The connection behind a client: made, and made again when it is lost.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -91,6 +92,27 @@ impl Connection {
             };
             let since = *lost_since.get_or_insert_with(Instant::now);
             self.reconnect(current.number, error, since).await?;
+        }
+    }
+
+    /// As [`patiently`](Self::patiently) for what must not be done twice: not again once it was
+    /// `sent`.
+    pub(crate) async fn once<T>(
+        &self,
+        mut what: impl AsyncFnMut(Link, &Cell<bool>) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let sent = Cell::new(false);
+        let mut unknown = None;
+        let done = self.patiently(async |link| match what(link, &sent).await {
+            Err(error @ ClientError::Lost(_)) if sent.get() => {
+                unknown = Some(error);
+                Ok(None)
+            }
+            done => done.map(Some),
+        });
+        match done.await? {
+            Some(done) => Ok(done),
+            None => Err(unknown.unwrap_or(ClientError::Unexpected)),
         }
     }
 

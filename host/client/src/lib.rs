@@ -27,6 +27,7 @@ mod connection;
 mod local;
 mod map;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -181,8 +182,27 @@ impl Client {
         self.connection.patiently(ask).await
     }
 
+    /// As [`request`](Self::request) for what must not be done twice: where the connection is lost
+    /// before the answer, that is the error.
+    async fn request_once(&self, request: &Request) -> Result<Response, ClientError> {
+        let ask = async |link: Link, sent: &Cell<bool>| {
+            let mut stream = link.open().await?;
+            sent.set(true);
+            stream.writer.send(request).await?;
+            response(&mut stream).await
+        };
+        self.connection.once(ask).await
+    }
+
     async fn done(&self, request: &Request) -> Result<(), ClientError> {
         match self.request(request).await?.0 {
+            Response::Done => Ok(()),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    async fn done_once(&self, request: &Request) -> Result<(), ClientError> {
+        match self.request_once(request).await? {
             Response::Done => Ok(()),
             _ => Err(ClientError::Unexpected),
         }
@@ -385,7 +405,7 @@ impl Client {
     ///
     /// [`ClientError`]; only administrators may.
     pub async fn drain(&self) -> Result<(), ClientError> {
-        self.done(&Request::Drain).await
+        self.done_once(&Request::Drain).await
     }
 
     /// Stops the coordinator, and its workers too where `with_workers`.
@@ -394,7 +414,7 @@ impl Client {
     ///
     /// [`ClientError`]; only administrators may.
     pub async fn shutdown(&self, with_workers: bool) -> Result<(), ClientError> {
-        self.done(&Request::Shutdown { with_workers }).await
+        self.done_once(&Request::Shutdown { with_workers }).await
     }
 }
 

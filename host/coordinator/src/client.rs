@@ -8,16 +8,17 @@ use optwasm_protocol::frame::{FrameError, SOFT_FRAME};
 use optwasm_protocol::job::Template;
 use optwasm_protocol::link::{CloseCode, Reader};
 use optwasm_protocol::message::{
-    BatchSpec, ErrorCode, Order, Request, RequestError, Response, SubmitPart,
+    BatchSpec, ErrorCode, Order, Request, RequestError, Response, SubmitPart, Which,
 };
 use optwasm_protocol::token::{Claims, Role};
 use optwasm_protocol::{
     BLOB_MAX, BatchId, ContentId, INLINE_MAX, JOBS_MAX, Link, Outcome, Payload, Stream,
 };
 use optwasm_store::{Store, StoreError};
+use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 
-use crate::hub::{NotDone, SubmitError, Waiter};
+use crate::hub::{NotDone, RetryError, SubmitError, Waiter};
 use crate::{Coordinator, now_ms};
 
 /// How often a watcher hears of changes, at most.
@@ -29,6 +30,16 @@ const FAREWELL: Duration = Duration::from_millis(50);
 /// Inputs of all submissions together that are in memory and not stored yet; a submission beyond it
 /// is read no further until others are stored.
 const SUBMITTING_MAX: u64 = 1 << 30;
+/// How long a submission may send nothing before it is given up.
+const SUBMIT_SILENCE: Duration = Duration::from_secs(60);
+/// Bytes of blobs that are in memory at once, on their way in or out; what comes beyond waits.
+const BLOBS_MAX: u64 = 4 << 30;
+/// How slowly a blob may travel before it is given up, so that nobody keeps that memory: in bytes a
+/// second, and a time that any may take.
+const BLOB_RATE: u64 = 64 << 10;
+const BLOB_TIME: Duration = Duration::from_secs(60);
+/// Most retries: each leaves a line in the job's history, which fits a message.
+const RETRIES_MAX: u32 = 1000;
 /// Ids in one request.
 const IDS_MAX: usize = 10_000;
 /// What an input occupies beside its bytes, generously: as the store counts it.
@@ -206,11 +217,22 @@ async fn answer<S: Store>(
         }
         Request::PutBlob(id, len) => return put_blob(coordinator, id, len, stream).await,
         Request::GetBlob(id) => {
+            // Of those that wait for memory, one has been read.
+            let turn = inner.reading.acquire().await;
             let Some(bytes) = inner.store.get_blob(id).await? else {
                 return Err(fail(ErrorCode::NotFound, format!("there is no blob {id}")));
             };
+            let _memory = inner
+                .blobs
+                .acquire_many(blob_permits(bytes.len() as u64))
+                .await;
+            drop(turn);
             stream.writer.push(&Response::Blob(bytes.len() as u64))?;
-            return Ok(stream.writer.send_body(&bytes).await?);
+            let sent = stream.writer.send_body(&bytes);
+            return match tokio::time::timeout(blob_time(bytes.len() as u64), sent).await {
+                Ok(sent) => Ok(sent?),
+                Err(_) => Err(fail(ErrorCode::Invalid, "it was read too slowly")),
+            };
         }
         Request::Submit { spec, wait } => submit(coordinator, *spec, wait, stream).await?,
         Request::Batch(batch) => {
@@ -241,11 +263,26 @@ async fn answer<S: Store>(
             which,
             change,
         } => {
+            let named = match &which {
+                Which::Jobs(ranges) => ranges.len(),
+                Which::Outcomes(names) => names.len(),
+                Which::All | Which::Failed => 0,
+            };
+            if named > IDS_MAX {
+                let message = format!("more than {IDS_MAX} ranges or outcomes");
+                return Err(fail(ErrorCode::Invalid, message));
+            }
             let retried = inner
                 .hub
                 .borrow_mut()
                 .retry(inner.now(), batch, &which, change);
-            let (jobs, waiter) = retried.ok_or_else(|| no_batch(batch))?;
+            let (jobs, waiter) = match retried {
+                Ok(retried) => retried,
+                Err(RetryError::Unknown) => return Err(no_batch(batch)),
+                Err(error @ RetryError::Running) => {
+                    return Err(fail(ErrorCode::Invalid, error.to_string()));
+                }
+            };
             safe(waiter).await?;
             Response::Reopened(jobs)
         }
@@ -302,7 +339,7 @@ async fn answer<S: Store>(
         }
         Request::Shutdown { with_workers } => {
             if with_workers {
-                inner.hub.borrow_mut().dismiss();
+                inner.hub.borrow_mut().dismiss(inner.now());
             }
             stream.writer.send(&Response::Done).await?;
             // The answer, and what workers are told, should arrive before links are closed.
@@ -335,15 +372,36 @@ async fn put_blob<S: Store>(
         return Err(fail(ErrorCode::Storage, message));
     }
     let _reserved = Reserved::new(incoming, len);
+    let _memory = coordinator.0.blobs.acquire_many(blob_permits(len)).await;
     stream.writer.send(&Response::Go).await?;
     // Grows with what arrives, not with what was announced.
     let mut bytes = BytesMut::new();
-    stream
+    let read = stream
         .reader
-        .read_body(len, |piece| bytes.extend_from_slice(piece))
-        .await?;
+        .read_body(len, |piece| bytes.extend_from_slice(piece));
+    match tokio::time::timeout(blob_time(len), read).await {
+        Ok(read) => read?,
+        Err(_) => return Err(fail(ErrorCode::Invalid, "it was sent too slowly")),
+    }
     coordinator.0.store.put_blob(id, bytes.freeze()).await?;
     Ok(stream.writer.send(&Response::Done).await?)
+}
+
+/// Memory for blobs, in pieces of which a semaphore can count enough.
+const BLOB_PIECE: u64 = 64 << 10;
+
+/// A semaphore of the memory for blobs on their way.
+pub(crate) fn blob_memory() -> Semaphore {
+    Semaphore::new((BLOBS_MAX / BLOB_PIECE) as usize)
+}
+
+fn blob_permits(len: u64) -> u32 {
+    // A blob has at most 2 GiB, which is half of what there is.
+    (len.min(BLOB_MAX) / BLOB_PIECE + 1) as u32
+}
+
+fn blob_time(len: u64) -> Duration {
+    BLOB_TIME + Duration::from_secs(len / BLOB_RATE)
 }
 
 /// Room that a blob on its way will take.
@@ -438,8 +496,11 @@ fn check(spec: &BatchSpec) -> Result<(), String> {
     {
         return Err(format!("no outcome is called `{name}`"));
     }
-    if spec.require.keys().any(|key| key.contains('\0')) {
-        return Err("a label holds a NUL character".to_owned());
+    if spec.retry_on.iter().any(|name| name == "ok") {
+        return Err("what has succeeded is not tried again".to_owned());
+    }
+    if spec.retries > RETRIES_MAX {
+        return Err(format!("more than {RETRIES_MAX} retries"));
     }
     if limits.fuel == 0 || limits.deadline_ms == 0 {
         return Err("a limit of 0 fuel or 0 ms lets nothing run".to_owned());
@@ -477,15 +538,23 @@ async fn submit<S: Store>(
     check(&spec).map_err(|why| fail(ErrorCode::Invalid, why))?;
     let inner = &coordinator.0;
     let store = &inner.store;
+    // What is known already takes no room.
+    let known = inner.hub.borrow().knows(&spec);
     // Nothing is read of what would have to wait.
-    queue_room(coordinator, 1, wait).await?;
+    if !known {
+        queue_room(coordinator, 1, wait).await?;
+    }
     let mut inputs: Vec<Payload> = Vec::new();
     let mut held = Reserved::new(&inner.submitting, 0);
     loop {
         while inner.submitting.get() > SUBMITTING_MAX && held.bytes < inner.submitting.get() / 2 {
             inner.room.notified().await;
         }
-        let SubmitPart::Inputs(more) = stream.reader.expect().await? else {
+        let part = tokio::time::timeout(SUBMIT_SILENCE, stream.reader.expect()).await;
+        let Ok(part) = part else {
+            return Err(fail(ErrorCode::Invalid, "nothing more of it came"));
+        };
+        let SubmitPart::Inputs(more) = part? else {
             break;
         };
         let mut bytes = 0;
@@ -504,7 +573,15 @@ async fn submit<S: Store>(
             bytes += INPUT_OVERHEAD;
         }
         held.grow(bytes);
-        if held.bytes > store.room() {
+        if held.bytes > SUBMITTING_MAX {
+            let message = format!(
+                "the inputs of one batch take more than {} MiB: submit several, or put large ones \
+                 as blobs",
+                SUBMITTING_MAX >> 20
+            );
+            return Err(fail(ErrorCode::Invalid, message));
+        }
+        if !known && held.bytes > store.room() {
             let why = store.health().refusing;
             let message = why.unwrap_or_else(|| {
                 let room = store.room();
@@ -521,7 +598,9 @@ async fn submit<S: Store>(
     if inputs.is_empty() {
         return Err(fail(ErrorCode::Invalid, "a batch without jobs"));
     }
-    queue_room(coordinator, inputs.len() as u64, wait).await?;
+    if !known {
+        queue_room(coordinator, inputs.len() as u64, wait).await?;
+    }
     let template = &spec.template;
     let shared = template.blobs.iter().map(|(_, id)| id);
     for id in shared.chain([&template.module]) {
@@ -555,8 +634,10 @@ async fn watch<S: Store>(
 ) -> Result<(), Failure> {
     loop {
         let bell = coordinator.0.hub.borrow().bell(batch);
+        let news = coordinator.0.hub.borrow().news(batch);
         // Listening begins here, before the state is read, so that no change falls in between.
         let rung = bell.as_ref().map(|bell| bell.notified());
+        let told = news.as_ref().map(|news| news.notified());
         let status = coordinator.0.hub.borrow().status(batch);
         let status = status.ok_or_else(|| no_batch(batch))?;
         let done = status.is_done();
@@ -564,10 +645,16 @@ async fn watch<S: Store>(
             .writer
             .send(&Response::Batch(Box::new(status)))
             .await?;
-        match rung {
-            Some(rung) if !done => {
+        match (rung, told) {
+            (Some(rung), Some(told)) if !done => {
+                let either = async {
+                    tokio::select! {
+                        () = rung => {}
+                        () = told => {}
+                    }
+                };
                 let pause = async {
-                    let _ = tokio::time::timeout(WATCH_IDLE, rung).await;
+                    let _ = tokio::time::timeout(WATCH_IDLE, either).await;
                     tokio::time::sleep(WATCH_INTERVAL).await;
                 };
                 tokio::select! {

@@ -38,7 +38,7 @@ use optwasm_scheduler as sched;
 use optwasm_store::{Record, RestoredBatch, Store, StoreError};
 use tokio::sync::Notify;
 
-pub use clients::{NotDone, SubmitError};
+pub use clients::{NotDone, RetryError, SubmitError};
 pub use commit::Waiter;
 use commit::{After, Pending};
 pub use status::{Footprint, JobData};
@@ -82,6 +82,7 @@ pub struct Hub<S> {
     config: HubConfig,
     scheduler: sched::Scheduler,
     store: Rc<S>,
+    life: u64,
     next_batch: u64,
     next_worker: u64,
     next_epoch: u64,
@@ -161,14 +162,18 @@ pub enum Out {
 
 /// What is known of a batch that is not done, beside what the store keeps.
 struct Live {
+    /// Rings when there are new results, or the end.
     bell: Rc<Notify>,
+    /// Rings when something else about it is new.
+    news: Rc<Notify>,
     retry_on: Vec<String>,
     verify: u32,
     progress: BTreeMap<u32, (f64, f64)>,
     incumbents: BTreeMap<u32, (f64, Option<f64>)>,
     checkpoints: HashMap<u32, Bytes>,
-    /// Results that wait for others to confirm them: whose, and what they have to agree on.
-    witnesses: HashMap<u32, Vec<(WorkerId, ContentId)>>,
+    checkpoint_bytes: usize,
+    /// Results that wait for others to confirm them.
+    witnesses: HashMap<u32, Vec<Vote>>,
     /// Results that came after their attempt was over, and before the job was decided.
     late: HashMap<u32, Vec<AttemptEnd>>,
     late_digests: HashMap<(u32, u32), ContentId>,
@@ -176,15 +181,25 @@ struct Live {
     retried: u64,
 }
 
+/// A result that waits for others to confirm it.
+struct Vote {
+    worker: WorkerId,
+    /// Only workers of one group have to agree; empty where that is not known any more.
+    group: String,
+    digest: ContentId,
+}
+
 impl Live {
     fn new(spec: &BatchSpec) -> Self {
         Self {
             bell: Rc::default(),
+            news: Rc::default(),
             retry_on: spec.retry_on.clone(),
             verify: spec.verify.max(1),
             progress: BTreeMap::new(),
             incumbents: BTreeMap::new(),
             checkpoints: HashMap::new(),
+            checkpoint_bytes: 0,
             witnesses: HashMap::new(),
             late: HashMap::new(),
             late_digests: HashMap::new(),
@@ -213,9 +228,6 @@ fn job_id(job: sched::JobId) -> JobId {
     JobId(BatchId(job.batch.0), job.index)
 }
 
-/// The label by which workers of one group are known to the scheduler. No user's label holds a NUL.
-const GROUP: &str = "\0group";
-
 /// Workers of one group agree on every byte and on fuel: same engine, same answers to the probe.
 fn group(info: &WorkerInfo) -> String {
     match info.probe.as_str() {
@@ -225,12 +237,10 @@ fn group(info: &WorkerInfo) -> String {
 }
 
 fn worker_spec(info: &WorkerInfo) -> sched::WorkerSpec {
-    let mut labels = info.labels.clone();
-    labels.insert(GROUP.to_owned(), group(info));
     sched::WorkerSpec {
         slots: info.slots,
         memory: info.memory,
-        labels,
+        labels: info.labels.clone(),
     }
 }
 
@@ -250,6 +260,7 @@ impl<S: Store> Hub<S> {
             config,
             scheduler,
             store,
+            life: restored.life,
             next_batch: restored.next_batch,
             next_worker: restored.next_worker,
             next_epoch: 1,
@@ -268,8 +279,9 @@ impl<S: Store> Hub<S> {
         for damage in &restored.damaged {
             tracing::error!("damaged, and left out: {damage}");
         }
+        let mut witnessed = Vec::new();
         for batch in restored.batches {
-            hub.restore_batch(now, batch);
+            hub.restore_batch(now, batch, &mut witnessed);
         }
         // A job that was given back and handed out again is still among what its first worker held
         // when that was last written: the latest attempt is the one that has it.
@@ -284,12 +296,17 @@ impl<S: Store> Hub<S> {
                 .retain(|(id, attempt)| latest.get(id) == Some(attempt));
             hub.restore_worker(now, known);
         }
+        for job in witnessed {
+            hub.restore_witnesses(job);
+        }
         hub.settle(now);
         Ok(hub)
     }
 
-    fn restore_batch(&mut self, now: Now, restored: RestoredBatch) {
-        let spec = scheduled(&restored.spec, restored.jobs, self.group_of(&restored.spec));
+    /// Adds jobs of which some results wait to be confirmed to `witnessed`.
+    fn restore_batch(&mut self, now: Now, restored: RestoredBatch, witnessed: &mut Vec<JobId>) {
+        let memory = self.store.memory(restored.batch);
+        let spec = scheduled(&restored.spec, restored.jobs, memory);
         self.live.insert(restored.batch, Live::new(&restored.spec));
         let mut known: BTreeMap<u32, sched::Known> = BTreeMap::new();
         for (index, end) in restored.attempts {
@@ -299,20 +316,27 @@ impl<S: Store> Hub<S> {
             });
             job.last_attempt = job.last_attempt.max(end.attempt);
             match end.ending {
-                Ending::Retried(_) => job.failures += 1,
+                Ending::Retried(_) => {
+                    job.failures += 1;
+                    job.reported = true;
+                }
                 Ending::Lost { blamed: true } => {
                     job.losses.push((worker(end.worker), end.attempt));
+                    job.reported = false;
                 }
                 Ending::Witness => {
                     job.avoid.push(worker(end.worker));
-                    self.restore_witnesses(JobId(restored.batch, index));
+                    job.reported = true;
+                    witnessed.push(JobId(restored.batch, index));
                 }
                 Ending::Reopened(_) => {
                     job.failures = 0;
                     job.losses.clear();
                     job.avoid.clear();
+                    job.reported = true;
                 }
-                Ending::Lost { blamed: false } | Ending::Differs | Ending::Confirms => {}
+                Ending::Lost { blamed: false } => job.reported = false,
+                Ending::Differs | Ending::Confirms => {}
             }
             self.names.insert(end.worker, end.worker_name);
         }
@@ -362,6 +386,11 @@ impl<S: Store> Hub<S> {
     fn step(&mut self, now: Now, event: sched::Event) {
         self.scheduler
             .step(sched::Time(now.us), event, &mut self.effects);
+    }
+
+    /// Of which life of the store the numbers of batches and workers are.
+    pub fn life(&self) -> u64 {
+        self.life
     }
 
     /// Time has passed.
@@ -499,14 +528,19 @@ impl<S: Store> Hub<S> {
     fn tell(&mut self, worker: WorkerId, out: Out) {
         let peer = self.workers.get_mut(&worker);
         if let Some(connection) = peer.and_then(|peer| peer.connection.as_mut()) {
-            connection.outbox.push(out);
+            match (connection.outbox.last_mut(), out) {
+                // So that a worker that reads nothing does not make this grow.
+                (Some(Out::Stored(count)), Out::Stored(more)) => *count = more,
+                (_, out) => connection.outbox.push(out),
+            }
             connection.wake.notify_one();
         }
     }
 
+    /// Lets those who watch a batch know that the workers have changed.
     fn ring_all(&self) {
         for live in self.live.values() {
-            live.bell.notify_waiters();
+            live.news.notify_waiters();
         }
     }
 
@@ -520,11 +554,6 @@ impl<S: Store> Hub<S> {
         let largest = slots.into_iter().max_by_key(|(_, slots)| *slots);
         largest.map_or_else(|| self.config.engine.clone(), |(group, _)| group)
     }
-
-    /// The group that a batch's workers must be of: any, unless they are to agree with each other.
-    fn group_of(&self, spec: &BatchSpec) -> Option<String> {
-        (spec.verify > 1 && !self.workers.is_empty()).then(|| self.group())
-    }
 }
 
 fn claim((id, attempt): (JobId, u32)) -> sched::Claim {
@@ -534,16 +563,14 @@ fn claim((id, attempt): (JobId, u32)) -> sched::Claim {
     }
 }
 
-/// A batch as the scheduler knows it.
-fn scheduled(spec: &BatchSpec, jobs: u32, group: Option<String>) -> sched::BatchSpec {
-    let mut labels = spec.require.clone();
-    labels.extend(group.map(|group| (GROUP.to_owned(), group)));
+/// A batch as the scheduler knows it; `memory` is the most that one of its jobs may use.
+fn scheduled(spec: &BatchSpec, jobs: u32, memory: u64) -> sched::BatchSpec {
     sched::BatchSpec {
         count: jobs,
         weight: spec.weight,
         priority: spec.priority,
-        memory: spec.template.limits.memory,
-        labels,
+        memory,
+        labels: spec.require.clone(),
         retries: spec.retries,
         ..sched::BatchSpec::default()
     }

@@ -26,7 +26,7 @@ use optwasm_protocol::message::CoordinatorStatus;
 use optwasm_protocol::token::{Authority, Claims};
 use optwasm_protocol::{Fingerprint, Identity, Link};
 use optwasm_store::{Store, StoreError};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::spawn_local;
 
 use crate::dir::Revocations;
@@ -93,6 +93,9 @@ struct Inner<S> {
     peers: Cell<usize>,
     /// Bytes of blobs that are on their way into the store.
     incoming: Cell<u64>,
+    /// Memory for blobs on their way, and the turn of those that are read for it.
+    blobs: Semaphore,
+    reading: Semaphore,
     /// Bytes of inputs that submissions have sent and that are not stored yet.
     submitting: Cell<u64>,
     /// Rings when a submission may have found room.
@@ -152,6 +155,8 @@ impl<S: Store> Coordinator<S> {
             revocations: RefCell::new(revocations),
             peers: Cell::new(0),
             incoming: Cell::new(0),
+            blobs: client::blob_memory(),
+            reading: Semaphore::new(1),
             submitting: Cell::new(0),
             room: Notify::new(),
             started,
@@ -314,7 +319,8 @@ impl<S: Store> Coordinator<S> {
         match hello.intent {
             Intent::Worker(info) => worker::serve(self, link, stream, info).await,
             Intent::Client => {
-                if handshake::welcome(&mut stream, SOFTWARE, None)
+                let life = inner.hub.borrow().life();
+                if handshake::welcome(&mut stream, SOFTWARE, None, life)
                     .await
                     .is_ok()
                 {

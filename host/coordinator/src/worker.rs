@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::rc::Rc;
+use std::time::Duration;
 
 use optwasm_protocol::frame::{FrameError, SOFT_FRAME};
 use optwasm_protocol::handshake;
-use optwasm_protocol::link::{CloseCode, Reader, Writer};
+use optwasm_protocol::link::{CloseCode, LinkError, Reader, Writer};
 use optwasm_protocol::message::{Assignment, FromWorker, ToWorker, WorkerInfo};
 use optwasm_protocol::{BatchId, JobId, Link, Payload, Stream};
-use optwasm_store::Store;
+use optwasm_store::{Store, StoreError};
 use tokio::sync::Notify;
 
 use crate::hub::{Out, Session};
@@ -21,6 +22,12 @@ const LABELS_MAX: usize = 16;
 /// What a worker may hold per slot: what it may be handed ahead, and as much again in reports that
 /// are not stored yet.
 const HOLDS_PER_SLOT: usize = 4096;
+/// And at most, whatever its slots: 16 MB.
+const HOLDS_MAX: usize = 1 << 20;
+/// No job is tried as often as this; larger numbers are made up.
+const ATTEMPT_MAX: u32 = 1 << 30;
+/// How long the reason of a link's end may come after the end of its streams.
+const LAST_WORD: Duration = Duration::from_millis(20);
 /// Most slots: far beyond any machine.
 const SLOTS_MAX: u32 = 4096;
 
@@ -44,8 +51,9 @@ pub(crate) async fn serve<S: Store>(
     }
     let inner = &coordinator.0;
     let worker = inner.hub.borrow_mut().greet(info.instance);
+    let life = inner.hub.borrow().life();
     let begun = async {
-        handshake::welcome(&mut stream, SOFTWARE, Some(worker)).await?;
+        handshake::welcome(&mut stream, SOFTWARE, Some(worker), life).await?;
         holds(&mut stream.reader, info.slots).await
     };
     let holds = match tokio::time::timeout(crate::HELLO_TIMEOUT, begun).await {
@@ -64,6 +72,11 @@ pub(crate) async fn serve<S: Store>(
         error = client::serve_blobs(coordinator, link) => Err(error),
         ended = link.closed() => Err(ended.to_string()),
     };
+    let ended = match ended {
+        // The link knows better than the stream why both ended.
+        Err(_) if has_left(link).await => Ok(()),
+        ended => ended,
+    };
     let mut hub = inner.hub.borrow_mut();
     match &ended {
         Ok(()) => hub.leave(inner.now(), session),
@@ -73,13 +86,24 @@ pub(crate) async fn serve<S: Store>(
     link.close(CloseCode::Protocol, &ended.err().unwrap_or_default());
 }
 
+/// Whether the worker has closed the link in good order.
+async fn has_left(link: &Link) -> bool {
+    let closed = tokio::time::timeout(LAST_WORD, link.closed()).await;
+    matches!(closed, Ok(LinkError::Closed { code, .. }) if code == CloseCode::Done as u64)
+}
+
 /// What a worker holds from earlier: the first that it says.
 async fn holds(reader: &mut Reader, slots: u32) -> Result<Vec<(JobId, u32)>, FrameError> {
-    let most = slots as usize * HOLDS_PER_SLOT;
+    let most = (slots as usize * HOLDS_PER_SLOT).min(HOLDS_MAX);
     let mut all = Vec::new();
     loop {
         match reader.expect::<FromWorker>().await? {
-            FromWorker::Holds(some) if all.len() + some.len() <= most => all.extend(some),
+            FromWorker::Holds(some)
+                if all.len() + some.len() <= most
+                    && some.iter().all(|(_, attempt)| *attempt <= ATTEMPT_MAX) =>
+            {
+                all.extend(some);
+            }
             FromWorker::Ready => return Ok(all),
             _ => return Err(FrameError::Malformed("holds".to_owned())),
         }
@@ -142,21 +166,28 @@ async fn write<S: Store>(
     outbox: Vec<Out>,
 ) -> Result<(), FrameError> {
     let mut assignments = Assignments::default();
-    for out in outbox {
+    let mut outbox = outbox.into_iter().peekable();
+    while let Some(out) = outbox.next() {
         if let Out::Assign(job, attempt) = out {
             let inner = &coordinator.0;
             let data = inner.hub.borrow().assignment(job);
             let data = match data {
                 Ok(Some(data)) => data,
+                // It was removed meanwhile.
                 Ok(None) => continue,
-                Err(error) => {
+                Err(error @ StoreError::Damaged(_)) => {
                     inner.hub.borrow_mut().damaged(inner.now(), job, &error);
                     continue;
                 }
+                // What was not sent waits again when the worker is back, and the disk works.
+                Err(error) => return Err(FrameError::Io(std::io::Error::other(error))),
             };
-            if templates.insert(job.0)
-                && let Some(summary) = coordinator.0.store.batch(job.0)
-            {
+            if !templates.contains(&job.0) {
+                let Some(summary) = coordinator.0.store.batch(job.0) else {
+                    let why = format!("batch {} cannot be read", job.0);
+                    return Err(FrameError::Io(std::io::Error::other(why)));
+                };
+                templates.insert(job.0);
                 assignments.close(writer)?;
                 writer.push(&ToWorker::Template(job.0, summary.spec.template))?;
             }
@@ -165,8 +196,24 @@ async fn write<S: Store>(
         } else {
             assignments.close(writer)?;
             writer.push(&match out {
-                Out::Revoke(job, attempt) => ToWorker::Revoke(vec![(job, attempt)]),
-                Out::Recall(job, attempt) => ToWorker::Recall(vec![(job, attempt)]),
+                Out::Revoke(job, attempt) => {
+                    let mut all = vec![(job, attempt)];
+                    while let Some(Out::Revoke(job, attempt)) =
+                        outbox.next_if(|next| matches!(next, Out::Revoke(..)))
+                    {
+                        all.push((job, attempt));
+                    }
+                    ToWorker::Revoke(all)
+                }
+                Out::Recall(job, attempt) => {
+                    let mut all = vec![(job, attempt)];
+                    while let Some(Out::Recall(job, attempt)) =
+                        outbox.next_if(|next| matches!(next, Out::Recall(..)))
+                    {
+                        all.push((job, attempt));
+                    }
+                    ToWorker::Recall(all)
+                }
                 Out::Forget(batch) => {
                     templates.remove(&batch);
                     ToWorker::Forget(batch)

@@ -58,6 +58,10 @@ pub struct Welcome {
     pub software: String,
     /// The number of this connection, where the peer is a worker.
     pub worker: Option<WorkerId>,
+    /// Of which life of the coordinator's store its numbers are. What a worker holds of another life
+    /// is of no use to it.
+    #[serde(default)]
+    pub life: u64,
 }
 
 /// Why the coordinator does not accept the peer.
@@ -239,10 +243,12 @@ pub async fn welcome(
     stream: &mut Stream,
     software: &str,
     worker: Option<WorkerId>,
+    life: u64,
 ) -> Result<(), FrameError> {
     let welcome = Welcome {
         software: software.to_owned(),
         worker,
+        life,
     };
     stream.writer.send(&Answer::Welcome(welcome)).await
 }

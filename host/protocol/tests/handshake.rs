@@ -101,7 +101,7 @@ async fn a_proof_is_bound_to_its_session() {
             let link = Link::Quic(connection);
             if let Ok((_, mut stream)) = receive(&link, &authority, 0, |_| false).await {
                 admitted += 1;
-                welcome(&mut stream, "test", None).await.unwrap();
+                welcome(&mut stream, "test", None, 1).await.unwrap();
                 link.closed().await;
             }
         }

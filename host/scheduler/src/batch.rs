@@ -239,6 +239,7 @@ impl Batch {
         if let Some(last_attempt) = self.fresh.take(index) {
             let job = Returned {
                 last_attempt,
+                reported: true,
                 trouble: None,
             };
             return Some((Place::Anywhere, job));
@@ -249,12 +250,14 @@ impl Batch {
     /// Whether `worker` may keep a job that it says it holds: the job waits and was not handed out
     /// again since, and the worker is not one whose result others are to confirm.
     pub(crate) fn may_adopt(&self, worker: WorkerId, index: u32, attempt: u32) -> bool {
-        // An attempt that ended before the job was reopened has its outcome.
+        // An attempt that ended before the job was reopened has its outcome, and one whose report
+        // was taken in must not be judged again.
         if let Some(last_attempt) = self.fresh.get(index) {
             return attempt > last_attempt;
         }
         self.returned.get(index).is_some_and(|(demand, job)| {
-            attempt >= job.last_attempt.max(1) && !demand.forbids(worker)
+            let least = job.last_attempt + u32::from(job.reported);
+            attempt >= least.max(1) && !demand.forbids(worker)
         })
     }
 
@@ -273,20 +276,8 @@ impl Batch {
     }
 
     /// Puts a job that was held among the waiting ones.
-    pub(crate) fn put_back(
-        &mut self,
-        index: u32,
-        last_attempt: u32,
-        trouble: Option<Box<Trouble>>,
-    ) {
-        self.returned.insert(
-            index,
-            Returned {
-                last_attempt,
-                trouble,
-            },
-            self.loss_limit,
-        );
+    pub(crate) fn put_back(&mut self, index: u32, job: Returned) {
+        self.returned.insert(index, job, self.loss_limit);
     }
 
     /// All unfinished jobs as ascending disjoint ranges.

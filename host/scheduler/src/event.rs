@@ -68,9 +68,11 @@ pub struct Claim {
 pub struct Known {
     /// Its position in the batch.
     pub index: u32,
-    /// The highest number it was handed out under; a worker that says it holds this very attempt,
-    /// or a later one, keeps it.
+    /// The highest number it was handed out under; a worker that says it holds a later attempt keeps
+    /// it, and one that says it holds this very attempt too, unless that is `reported`.
     pub last_attempt: u32,
+    /// Whether the report of the last attempt has been taken in, or the job was reopened after it.
+    pub reported: bool,
     /// How often it was tried again after [`Then::Retry`].
     pub failures: u32,
     /// Worker and attempt of each loss it is blamed for, in order.

@@ -126,6 +126,8 @@ impl Trouble {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Returned {
     pub(crate) last_attempt: u32,
+    /// The report of the last attempt has been taken in: nobody has it any more.
+    pub(crate) reported: bool,
     pub(crate) trouble: Option<Box<Trouble>>,
 }
 
@@ -134,12 +136,14 @@ impl Returned {
     pub(crate) fn known(known: Known) -> Self {
         let Known {
             last_attempt,
+            reported,
             failures,
             ..
         } = known;
         let has_trouble = failures > 0 || !known.losses.is_empty() || !known.avoid.is_empty();
         Returned {
             last_attempt,
+            reported,
             trouble: has_trouble.then(|| Box::new(Trouble::known(known))),
         }
     }

@@ -9,7 +9,7 @@ use crate::batches::Submission;
 use crate::class::{Class, ClassId, Pass, Requirements};
 use crate::config::Config;
 use crate::estimate;
-use crate::returned::Trouble;
+use crate::returned::{Returned, Trouble};
 use crate::worker::Worker;
 use crate::{
     BatchId, Claim, Effect, Event, Ignored, JobId, OutcomeClass, RetryReason, Then, Time, Verdict,
@@ -297,7 +297,12 @@ impl Scheduler {
             if matches!(how, Return::Failed(_) | Return::Lost { .. }) {
                 batch.retried += 1;
             }
-            batch.put_back(job.index, attempt, trouble);
+            let returned = Returned {
+                last_attempt: attempt,
+                reported: matches!(how, Return::Failed(_) | Return::Unconfirmed),
+                trouble,
+            };
+            batch.put_back(job.index, returned);
             batch.class
         });
         if let Some(class) = class {

@@ -199,6 +199,9 @@ pub trait Store: 'static {
     /// What a job may use, where that is not what its batch says.
     fn limits(&self, job: JobId) -> Option<Limits>;
 
+    /// The most memory in bytes that a job of this batch may use; 0 where there is no such batch.
+    fn memory(&self, batch: BatchId) -> u64;
+
     /// A job's result, `Outcome::Damaged` where that was damaged.
     fn result(&self, job: JobId) -> Option<Report>;
 

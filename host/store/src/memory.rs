@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 
 use bytes::Bytes;
 use std::ops::Range;
@@ -24,6 +25,7 @@ pub struct MemoryStore(RefCell<State>);
 
 #[derive(Debug)]
 struct State {
+    life: u64,
     limit: u64,
     used: u64,
     batches: BTreeMap<BatchId, Batch>,
@@ -58,7 +60,9 @@ struct Blob {
 impl MemoryStore {
     /// A store that takes new work while it holds less than `limit` bytes.
     pub fn new(limit: u64) -> Self {
+        let random = RandomState::new();
         Self(RefCell::new(State {
+            life: random.hash_one(limit),
             limit,
             used: 0,
             batches: BTreeMap::new(),
@@ -350,6 +354,7 @@ impl Store for MemoryStore {
 
     fn restore(&self) -> Result<Restored, StoreError> {
         Ok(Restored {
+            life: self.0.borrow().life,
             next_batch: 1,
             next_worker: 1,
             ..Restored::default()
@@ -410,6 +415,16 @@ impl Store for MemoryStore {
         latest
             .find(|(range, _)| range.contains(&index))
             .map(|(_, limits)| *limits)
+    }
+
+    fn memory(&self, batch: BatchId) -> u64 {
+        let state = self.0.borrow();
+        let Some(batch) = state.batches.get(&batch) else {
+            return 0;
+        };
+        let changed = batch.limits.iter().map(|(_, limits)| limits.memory);
+        let template = batch.summary.spec.template.limits.memory;
+        changed.fold(template, u64::max)
     }
 
     fn result(&self, JobId(batch, index): JobId) -> Option<Report> {

@@ -69,6 +69,10 @@ pub enum Record {
 /// What a coordinator that starts has to know.
 #[derive(Clone, Debug, Default)]
 pub struct Restored {
+    /// Of which life of this store the numbers of batches and workers are: random, and another one
+    /// in a copy, which gives the same numbers to other batches. What a worker holds of
+    /// another life means nothing here.
+    pub life: u64,
     /// The next batch's number.
     pub next_batch: u64,
     /// The next worker's number.

@@ -89,6 +89,7 @@ pub async fn run(
             match handshake::introduce(link, token, SOFTWARE, intent).await {
                 Ok((welcome, stream)) => {
                     backoff = Backoff::default();
+                    worker.enter(welcome.life);
                     let number = welcome.worker.map_or(0, |id| id.0);
                     if let Some(address) = address {
                         said(&format!("connected to {address} as worker {number}"));

@@ -4,7 +4,7 @@
 //! first, runs it, and leaves the report in a common tray. Whoever empties the tray is woken once,
 //! however many reports lie in it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -110,6 +110,7 @@ impl Executor {
 
     /// Takes tasks that have not begun out of the queue; returns which.
     pub(crate) fn take_back(&self, attempts: &[Attempt]) -> Vec<Attempt> {
+        let attempts: HashSet<Attempt> = attempts.iter().copied().collect();
         let mut taken = Vec::new();
         self.shared.lock().queue.retain(|task| {
             let wanted = attempts.contains(&task.attempt);

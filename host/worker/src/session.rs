@@ -57,6 +57,8 @@ pub struct Worker {
     pub(crate) tasks: Cell<usize>,
     /// Whether what runs is to be finished and the rest was given back.
     pub(crate) draining: Cell<bool>,
+    /// Of which life of its coordinator the numbers of its attempts are.
+    life: Cell<Option<u64>>,
 }
 
 impl Worker {
@@ -70,6 +72,18 @@ impl Worker {
             busy: Instant::now().into(),
             tasks: Cell::new(0),
             draining: Cell::new(false),
+            life: Cell::new(None),
+        }
+    }
+
+    /// It is connected to this life of its coordinator: what it holds of another is of no use.
+    pub(crate) fn enter(&self, life: u64) {
+        if self
+            .life
+            .replace(Some(life))
+            .is_some_and(|before| before != life)
+        {
+            self.abandon();
         }
     }
 
@@ -373,15 +387,16 @@ impl Session {
 
     /// Takes attempts that have not reached the executor out of this session; returns which.
     fn withdraw(&self, attempts: &[Attempt]) -> Vec<Attempt> {
+        let wanted: HashSet<Attempt> = attempts.iter().copied().collect();
         let mut taken = Vec::new();
         for batch in self.batches.borrow_mut().values_mut() {
             if let Batch::Preparing(waiting) = batch {
                 waiting.retain(|job| {
-                    let wanted = attempts.contains(&(job.0, job.1));
-                    if wanted {
+                    let is_wanted = wanted.contains(&(job.0, job.1));
+                    if is_wanted {
                         taken.push((job.0, job.1));
                     }
-                    !wanted
+                    !is_wanted
                 });
             }
         }

@@ -79,6 +79,9 @@ async fn serve<S: Store>(
     coordinator.stop();
     // Peers should hear that this was no accident.
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    // The directory stays locked until the process has ended: tasks that end with it still have
+    // the store.
+    std::mem::forget(dir);
     ended?;
     Ok(Exit::Success)
 }

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use optwasm_protocol::message::{AttemptEnd, BatchSpec, Ending, LimitsChange, Which};
-use optwasm_protocol::{BatchId, JobId, Payload, WorkerId};
+use optwasm_protocol::message::{AttemptEnd, BatchSpec, Ending, LimitsChange, Order, Which};
+use optwasm_protocol::{BatchId, JobId, Payload, Report, WorkerId};
 use optwasm_scheduler as sched;
-use optwasm_store::{NewBatch, Record, Store, StoreError};
+use optwasm_store::{BatchSummary, NewBatch, Record, Store, StoreError};
 use tokio::sync::oneshot;
 
 use super::commit::After;
-use super::{Hub, Live, Now, Waiter, batch, complement, scheduled};
+use super::{Hub, Live, Now, Waiter, batch, complement, job, scheduled};
+
+/// Bytes of results that are read at once where many are needed.
+const PAGE: usize = 1 << 20;
 
 /// Why a submission was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +40,6 @@ impl<S: Store> Hub<S> {
         spec: BatchSpec,
         inputs: Vec<Payload>,
     ) -> Result<(BatchId, Waiter), SubmitError> {
-        if self.draining {
-            return Err(SubmitError::Draining);
-        }
         let (reply, waiter) = oneshot::channel();
         let mut digest = [0; 32];
         if let Some(key) = &spec.id {
@@ -52,6 +52,9 @@ impl<S: Store> Hub<S> {
                 self.reply_when_open(now, batch, reply);
                 return Ok((batch, waiter));
             }
+        }
+        if self.draining {
+            return Err(SubmitError::Draining);
         }
         let id = BatchId(self.next_batch);
         let jobs = inputs.len() as u32;
@@ -78,6 +81,12 @@ impl<S: Store> Hub<S> {
         Ok((id, waiter))
     }
 
+    /// Whether a submission is a repetition, which takes no room and no place in the queue.
+    pub fn knows(&self, spec: &BatchSpec) -> bool {
+        let key = spec.id.as_ref();
+        key.is_some_and(|key| self.keys.contains_key(key) || self.store.batch_by_key(key).is_some())
+    }
+
     /// Whether so many more jobs may be queued: always where nothing waits.
     pub fn has_room_for(&self, jobs: u64) -> bool {
         let waiting = self.scheduler.waiting();
@@ -88,6 +97,8 @@ impl<S: Store> Hub<S> {
     pub fn cancel(&mut self, now: Now, id: BatchId) -> Option<Waiter> {
         self.store.batch(id)?;
         if self.live.contains_key(&id) {
+            // One that is not scheduled yet is not known to its client either.
+            self.scheduler.batch(batch(id))?;
             self.turn.records.push(Record::Cancelled(id));
             self.turn.attempted = self.scheduler.attempted(batch(id)).into_iter().collect();
             self.step(now, sched::Event::Cancel { batch: batch(id) });
@@ -103,15 +114,88 @@ impl<S: Store> Hub<S> {
         waiter
     }
 
-    /// Runs jobs again that have ended; says how many. `None` where there is no such batch.
+    /// Runs jobs again that have ended; says how many.
+    ///
+    /// # Errors
+    ///
+    /// [`RetryError`]; nothing has changed then.
     pub fn retry(
         &mut self,
         now: Now,
         id: BatchId,
         which: &Which,
         change: LimitsChange,
-    ) -> Option<(u32, Waiter)> {
-        let summary = self.store.batch(id)?;
+    ) -> Result<(u32, Waiter), RetryError> {
+        let summary = self.store.batch(id).ok_or(RetryError::Unknown)?;
+        let is_live = self.live.contains_key(&id);
+        if is_live && self.scheduler.batch(batch(id)).is_none() {
+            // Not scheduled yet, and not known to its client either.
+            return Err(RetryError::Unknown);
+        }
+        let jobs = self.ended(id, &summary, which);
+        let Some(first) = jobs.first() else {
+            return Ok((0, self.settle_with_reply(now)));
+        };
+        let template = summary.spec.template.limits;
+        let before = self.store.limits(JobId(id, *first)).unwrap_or(template);
+        let limits = change.apply(before);
+        let changed = (limits != before).then_some(limits);
+        let memory = limits.memory.max(self.store.memory(id));
+        if is_live && memory > self.store.memory(id) {
+            // Workers were chosen for what its jobs needed when it was scheduled.
+            return Err(RetryError::Running);
+        }
+
+        let mut known = Vec::with_capacity(jobs.len());
+        let mut last_attempt = 0;
+        for (index, report) in self.reports(id, &jobs) {
+            last_attempt = last_attempt.max(report.attempt);
+            known.push(sched::Known {
+                index,
+                last_attempt: report.attempt,
+                reported: true,
+                ..sched::Known::default()
+            });
+            let end = AttemptEnd {
+                attempt: report.attempt,
+                worker: WorkerId(0),
+                worker_name: report.worker,
+                ended_ms: now.ms,
+                ending: Ending::Reopened(report.outcome.to_string()),
+            };
+            let record = Record::Attempt(JobId(id, index), end);
+            self.turn.records.push(record);
+        }
+        let ranges = ranges(&jobs);
+        let record = Record::Reopened(id, ranges.clone(), changed);
+        self.turn.records.push(record);
+        if is_live {
+            self.step(
+                now,
+                sched::Event::Reopen {
+                    batch: batch(id),
+                    jobs: ranges,
+                    first_attempt: last_attempt + 1,
+                },
+            );
+        } else {
+            self.live.insert(id, Live::new(&summary.spec));
+            self.step(
+                now,
+                sched::Event::Submit {
+                    batch: batch(id),
+                    spec: scheduled(&summary.spec, summary.jobs, memory),
+                    finished: complement(&ranges, summary.jobs),
+                    parked: Vec::new(),
+                    known,
+                },
+            );
+        }
+        Ok((jobs.len() as u32, self.settle_with_reply(now)))
+    }
+
+    /// Which of the jobs that are asked for have ended, ascending.
+    fn ended(&self, id: BatchId, summary: &BatchSummary, which: &Which) -> Vec<u32> {
         let failed: Vec<String>;
         let outcomes = match which {
             Which::All | Which::Jobs(_) => None,
@@ -132,64 +216,37 @@ impl<S: Store> Hub<S> {
         if let Which::Jobs(wanted) = which {
             jobs.retain(|index| wanted.iter().any(|range| range.contains(index)));
         }
-        let Some(first) = jobs.first() else {
-            return Some((0, self.settle_with_reply(now)));
-        };
-        let template = summary.spec.template.limits;
-        let before = self.store.limits(JobId(id, *first)).unwrap_or(template);
-        let limits = change.apply(before);
-        let changed = (limits != before).then_some(limits);
-
-        let mut known = Vec::with_capacity(jobs.len());
-        let mut last_attempt = 0;
-        for index in &jobs {
-            let Some(report) = self.store.result(JobId(id, *index)) else {
-                continue;
-            };
-            last_attempt = last_attempt.max(report.attempt);
-            known.push(sched::Known {
-                index: *index,
-                last_attempt: report.attempt,
-                ..sched::Known::default()
+        // What the store has committed, the scheduler may have yet to hear.
+        if self.live.contains_key(&id) {
+            jobs.retain(|index| {
+                let state = self.scheduler.job(job(JobId(id, *index)));
+                matches!(state, Some(sched::JobState::Finished))
             });
-            let end = AttemptEnd {
-                attempt: report.attempt,
-                worker: WorkerId(0),
-                worker_name: report.worker,
-                ended_ms: now.ms,
-                ending: Ending::Reopened(report.outcome.to_string()),
+        }
+        jobs
+    }
+
+    /// The results of these jobs, which are ascending; read in pages, which is many times faster
+    /// than one by one.
+    fn reports(&self, id: BatchId, jobs: &[u32]) -> Vec<(u32, Report)> {
+        let mut reports = Vec::with_capacity(jobs.len());
+        let mut left = jobs;
+        while let Some(first) = left.first() {
+            let page = self.store.results(id, Order::Input, *first, PAGE);
+            let Some(page) = page.filter(|page| !page.results.is_empty()) else {
+                break;
             };
-            let record = Record::Attempt(JobId(id, *index), end);
-            self.turn.records.push(record);
+            for (index, report) in page.results {
+                while left.first().is_some_and(|next| *next < index) {
+                    left = &left[1..];
+                }
+                if left.first() == Some(&index) {
+                    left = &left[1..];
+                    reports.push((index, report));
+                }
+            }
         }
-        let ranges = ranges(&jobs);
-        let record = Record::Reopened(id, ranges.clone(), changed);
-        self.turn.records.push(record);
-        let is_live = self.live.contains_key(&id);
-        if is_live {
-            self.step(
-                now,
-                sched::Event::Reopen {
-                    batch: batch(id),
-                    jobs: ranges,
-                    first_attempt: last_attempt + 1,
-                },
-            );
-        } else {
-            self.live.insert(id, Live::new(&summary.spec));
-            let group = self.group_of(&summary.spec);
-            self.step(
-                now,
-                sched::Event::Submit {
-                    batch: batch(id),
-                    spec: scheduled(&summary.spec, summary.jobs, group),
-                    finished: complement(&ranges, summary.jobs),
-                    parked: Vec::new(),
-                    known,
-                },
-            );
-        }
-        Some((jobs.len() as u32, self.settle_with_reply(now)))
+        reports
     }
 
     /// Forgets a batch; `None` where there is none, an error where it is not done.
@@ -201,6 +258,18 @@ impl<S: Store> Hub<S> {
         self.turn.records.push(Record::Removed(id));
         Some(Ok(self.settle_with_reply(now)))
     }
+}
+
+/// Why jobs cannot run again.
+#[derive(Debug, thiserror::Error)]
+pub enum RetryError {
+    /// There is no such batch.
+    #[error("there is no such batch")]
+    Unknown,
+    /// Some of its jobs are not done, and workers with the memory that is asked for are not chosen
+    /// while they are. Wait until it is done, or cancel it.
+    #[error("jobs get more memory only when their batch is done: wait for it, or cancel it")]
+    Running,
 }
 
 /// A batch that is not done cannot be removed.

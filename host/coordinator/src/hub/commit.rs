@@ -192,12 +192,12 @@ impl<S: Store> Hub<S> {
                     if let Some(key) = &spec.id {
                         self.keys.remove(key);
                     }
-                    let group = self.group_of(&spec);
+                    let memory = spec.template.limits.memory;
                     self.step(
                         now,
                         sched::Event::Submit {
                             batch: batch(id),
-                            spec: scheduled(&spec, jobs, group),
+                            spec: scheduled(&spec, jobs, memory),
                             finished: std::mem::take(&mut answered),
                             parked: std::mem::take(&mut parked),
                             known: Vec::new(),

@@ -6,10 +6,18 @@ use optwasm_scheduler as sched;
 use optwasm_store::{Record, Store, StoreError, Witness};
 
 use super::commit::After;
-use super::{Hub, Live, Now, Session, group, job, worker};
+use super::{Hub, Live, Now, Session, Vote, group, job, worker};
 
 /// Largest checkpoint; the sandbox takes none that is larger.
 const CHECKPOINT_MAX: usize = 1 << 20;
+/// Largest report: with a page of others it still fits a message. The sandbox limits all of its
+/// parts to far less.
+const REPORT_MAX: usize = 3 << 20;
+/// Bytes of all checkpoints that are kept; beyond it new ones are dropped, and their jobs would begin
+/// anew.
+const CHECKPOINTS_MAX: usize = 256 << 20;
+/// Late results of a job that are noted: more are no evidence of anything new.
+const LATE_OF_JOB_MAX: usize = 100;
 /// Late results of a batch that are kept for comparison until their jobs are decided.
 const LATE_MAX: usize = 1000;
 
@@ -49,6 +57,9 @@ impl<S: Store> Hub<S> {
         let Some(peer) = self.workers.get_mut(&session.worker) else {
             return;
         };
+        if reports.is_empty() {
+            return;
+        }
         let name = peer.info.name.clone();
         let engine = group(&peer.info);
         let Some(connection) = peer
@@ -62,6 +73,10 @@ impl<S: Store> Hub<S> {
         let stored = After::Stored(session.worker, session.epoch, connection.reports);
         for (id, attempt, mut report) in reports {
             self.check_output(&mut report);
+            if report.size() > REPORT_MAX {
+                let why = format!("a report of {} bytes", report.size());
+                report = Report::not_run(Outcome::HostPanic(why));
+            }
             report.worker.clone_from(&name);
             report.attempt = attempt;
             self.one_finished(now, session.worker, id, report, &engine);
@@ -156,26 +171,33 @@ impl<S: Store> Hub<S> {
         };
         let needed = live.verify as usize;
         let votes = live.witnesses.entry(held.1).or_default();
-        let agree = |vote: &&(WorkerId, ContentId)| vote.1 == digest;
-        if votes.iter().filter(agree).count() + 1 >= needed {
-            let (same, other): (Vec<_>, Vec<_>) = votes.iter().partition(agree);
-            let ids = |votes: Vec<&(WorkerId, ContentId)>| -> Vec<WorkerId> {
-                votes.into_iter().map(|(worker, _)| *worker).collect()
-            };
-            let (same, outvoted) = (ids(same), ids(other));
+        let group = self.workers.get(&id).map(|peer| group(&peer.info));
+        let group = group.unwrap_or_default();
+        let peers = votes.iter().filter(|vote| vote.group == group);
+        let (same, other): (Vec<_>, Vec<_>) = peers.partition(|vote| vote.digest == digest);
+        let ids = |votes: Vec<&Vote>| -> Vec<WorkerId> {
+            votes.into_iter().map(|vote| vote.worker).collect()
+        };
+        let (same, other) = (ids(same), ids(other));
+        if same.len() + 1 >= needed {
             let names = same.into_iter().map(|worker| self.name(worker));
             report.witnesses = names.collect();
             report.witnesses.push(report.worker.clone());
             return Judgement {
                 then: sched::Then::Decide,
                 report,
-                outvoted,
+                outvoted: other,
             };
         }
-        votes.push((id, digest));
-        if votes.len() > 2 * needed {
-            let workers: Vec<WorkerId> = votes.iter().map(|(worker, _)| *worker).collect();
-            let names = workers.into_iter().map(|worker| self.name(worker));
+        votes.push(Vote {
+            worker: id,
+            group,
+            digest,
+        });
+        let asked = same.len() + other.len() + 1;
+        if asked > 2 * needed {
+            let workers = same.into_iter().chain(other).chain([id]);
+            let names = workers.map(|worker| self.name(worker));
             report.outcome = Outcome::Disputed(names.collect());
             return Judgement {
                 then: sched::Then::Decide,
@@ -199,9 +221,17 @@ impl<S: Store> Hub<S> {
     /// What waited for confirmation before a restart.
     pub(super) fn restore_witnesses(&mut self, id: JobId) {
         let witnesses = self.store.witnesses(id).into_iter();
-        let votes = witnesses.filter_map(|w| Some((w.worker, w.report.digest()?)));
+        let votes = witnesses.filter_map(|witness| {
+            let peer = self.workers.get(&witness.worker);
+            Some(Vote {
+                worker: witness.worker,
+                group: peer.map(|peer| group(&peer.info)).unwrap_or_default(),
+                digest: witness.report.digest()?,
+            })
+        });
+        let votes = votes.collect();
         if let Some(live) = self.live.get_mut(&id.0) {
-            live.witnesses.insert(id.1, votes.collect());
+            live.witnesses.insert(id.1, votes);
         }
     }
 
@@ -239,6 +269,15 @@ impl<S: Store> Hub<S> {
                 let Some(expected) = winner.digest() else {
                     return;
                 };
+                let known = self.store.attempts(held);
+                let again = known.iter().any(|known| {
+                    known.worker == id
+                        && known.attempt == report.attempt
+                        && matches!(known.ending, Ending::Confirms | Ending::Differs)
+                });
+                if again || known.len() > LATE_OF_JOB_MAX {
+                    return;
+                }
                 let same = expected == digest;
                 if !same {
                     end.ending = Ending::Differs;
@@ -250,8 +289,11 @@ impl<S: Store> Hub<S> {
             None => {
                 if let Some(live) = self.live.get_mut(&held.0)
                     && live.late_digests.len() < LATE_MAX
+                    && live
+                        .late_digests
+                        .insert((held.1, end.attempt), digest)
+                        .is_none()
                 {
-                    live.late_digests.insert((held.1, end.attempt), digest);
                     live.late.entry(held.1).or_default().push(end);
                 }
             }
@@ -322,8 +364,12 @@ impl<S: Store> Hub<S> {
             return;
         }
         for (id, attempt, event) in events {
-            let holds = self.holds(session.worker, id, attempt);
-            let Some(live) = self.live.get_mut(&id.0).filter(|_| holds) else {
+            if !self.holds(session.worker, id, attempt) {
+                continue;
+            }
+            let kept = self.live.values().map(|live| live.checkpoint_bytes).sum();
+            let room = CHECKPOINTS_MAX.saturating_sub(kept);
+            let Some(live) = self.live.get_mut(&id.0) else {
                 continue;
             };
             match event {
@@ -335,12 +381,14 @@ impl<S: Store> Hub<S> {
                     live.incumbents.insert(id.1, summary);
                 }
                 // Larger ones would not fit into an assignment beside an input.
-                JobEvent::Checkpoint(bytes) if bytes.len() <= CHECKPOINT_MAX => {
+                JobEvent::Checkpoint(bytes) if bytes.len() <= CHECKPOINT_MAX.min(room) => {
+                    live.drop_checkpoint(id.1);
+                    live.checkpoint_bytes += bytes.len();
                     live.checkpoints.insert(id.1, bytes);
                 }
                 JobEvent::Checkpoint(_) => {}
             }
-            live.bell.notify_waiters();
+            live.news.notify_waiters();
         }
     }
 }
@@ -350,7 +398,13 @@ impl Live {
     fn forget(&mut self, index: u32) {
         self.progress.remove(&index);
         self.incumbents.remove(&index);
-        self.checkpoints.remove(&index);
+        self.drop_checkpoint(index);
         self.witnesses.remove(&index);
+    }
+
+    fn drop_checkpoint(&mut self, index: u32) {
+        if let Some(bytes) = self.checkpoints.remove(&index) {
+            self.checkpoint_bytes -= bytes.len();
+        }
     }
 }

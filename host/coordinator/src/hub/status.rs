@@ -3,7 +3,10 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use optwasm_protocol::message::{BatchStatus, CoordinatorStatus, Explanation, Phase, WorkerStatus};
+use optwasm_protocol::message::{
+    AttemptEnd, BatchStatus, CoordinatorStatus, Explanation, Instance, Phase, WorkerInfo,
+    WorkerStatus,
+};
 use optwasm_protocol::{BatchId, JobId, Limits, Payload, WorkerId};
 use optwasm_scheduler as sched;
 use optwasm_store::{Store, StoreError};
@@ -65,9 +68,14 @@ impl<S: Store> Hub<S> {
         }))
     }
 
-    /// Rings when there is something new to read of a batch; `None` when it is done.
+    /// Rings when there are new results of a batch to read; `None` when it is done.
     pub fn bell(&self, batch: BatchId) -> Option<Rc<Notify>> {
         self.live.get(&batch).map(|live| live.bell.clone())
+    }
+
+    /// Rings when something else about a batch is new: progress, workers.
+    pub fn news(&self, batch: BatchId) -> Option<Rc<Notify>> {
+        self.live.get(&batch).map(|live| live.news.clone())
     }
 
     /// What is known of a batch.
@@ -130,9 +138,6 @@ impl<S: Store> Hub<S> {
         if self.draining {
             return Some("the coordinator is draining".to_owned());
         }
-        if let Some(failed) = self.store.health().refusing {
-            return Some(failed);
-        }
         Some(match reason {
             sched::WaitReason::NoWorker => "no worker is connected".to_owned(),
             sched::WaitReason::OnlyAway => {
@@ -165,7 +170,11 @@ impl<S: Store> Hub<S> {
                 let status = self.scheduler.worker(worker(*id));
                 WorkerStatus {
                     worker: *id,
-                    info: peer.info.clone(),
+                    info: WorkerInfo {
+                        // Whoever knows it can pass for the worker.
+                        instance: Instance::default(),
+                        ..peer.info.clone()
+                    },
                     peer: peer.address.clone(),
                     held: status.map_or(0, |s| s.held),
                     done: status.map_or(0, |s| s.done),
@@ -223,7 +232,7 @@ impl<S: Store> Hub<S> {
             limits: self.store.limits(id).unwrap_or(template.limits),
             template,
             input: self.store.input(id).ok().flatten(),
-            history: self.store.attempts(id),
+            history: latest(self.store.attempts(id)),
             report,
             engine: self.group(),
         })
@@ -248,4 +257,12 @@ impl<S: Store> Hub<S> {
             store: health.description,
         }
     }
+}
+
+/// Lines of a job's history that are told, the latest: they fit one message.
+const HISTORY_MAX: usize = 1000;
+
+fn latest(mut history: Vec<AttemptEnd>) -> Vec<AttemptEnd> {
+    history.drain(..history.len().saturating_sub(HISTORY_MAX));
+    history
 }

@@ -133,10 +133,24 @@ impl<S: Store> Hub<S> {
         if let Some(peer) = self.workers.get(&id) {
             tracing::info!("worker {id} ({}) left", peer.info.name);
         }
-        self.forget_worker(id);
-        self.step(now, sched::Event::WorkerLost { worker: worker(id) });
+        self.dismiss_one(now, id);
         self.settle(now);
         self.ring_all();
+    }
+
+    /// A worker is gone for good and runs nothing: what was on its way to it goes to others.
+    fn dismiss_one(&mut self, now: Now, id: WorkerId) {
+        self.forget_worker(id);
+        let jobs = self.scheduler.claims_of(worker(id)).collect();
+        self.step(now, sched::Event::WorkerDraining { worker: worker(id) });
+        self.step(
+            now,
+            sched::Event::GivenBack {
+                worker: worker(id),
+                jobs,
+            },
+        );
+        self.step(now, sched::Event::WorkerLost { worker: worker(id) });
     }
 
     /// The scheduler has taken a worker's jobs away: it did not come back.
@@ -218,13 +232,16 @@ impl<S: Store> Hub<S> {
         self.draining && self.scheduler.held() == 0 && self.pending.is_empty()
     }
 
-    /// Has all workers leave at once; returns how many there are.
-    pub fn dismiss(&mut self) -> usize {
-        let all: Vec<WorkerId> = self.workers.keys().copied().collect();
-        for id in &all {
-            self.tell(*id, Out::Leave);
+    /// Has all connected workers leave at once, and hands out no more jobs; what they ran waits for
+    /// the next start.
+    pub fn dismiss(&mut self, now: Now) {
+        self.drain(now);
+        let all = self.workers.iter();
+        let connected = all.filter(|(_, peer)| peer.connection.is_some());
+        let connected: Vec<WorkerId> = connected.map(|(id, _)| *id).collect();
+        for id in connected {
+            self.tell(id, Out::Leave);
         }
-        all.len()
     }
 
     /// What a worker's task is to send now; `None` where that connection was replaced.

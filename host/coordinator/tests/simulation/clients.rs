@@ -98,7 +98,7 @@ impl<D: Disk> World<D> {
                 note!(self, "{which:?} of batch {batch} runs again");
                 self.checker.runs_again(place);
                 let retried = hub.retry(self.now, batch, &which, LimitsChange::default());
-                (Asked::Retry, retried.map(|(_, waiter)| waiter))
+                (Asked::Retry, retried.ok().map(|(_, waiter)| waiter))
             }
             2 if hub.bell(batch).is_none() && self.calls.is_empty() => {
                 match hub.remove(self.now, batch) {

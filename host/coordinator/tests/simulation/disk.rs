@@ -252,6 +252,7 @@ impl Store for ModelStore {
                 holds: holds.clone(),
             });
         Ok(Restored {
+            life: 1,
             next_batch: state.next_batch,
             next_worker: state.next_worker,
             batches: batches.collect(),
@@ -293,6 +294,10 @@ impl Store for ModelStore {
 
     fn limits(&self, job: JobId) -> Option<Limits> {
         self.read(|store| store.limits(job))
+    }
+
+    fn memory(&self, batch: BatchId) -> u64 {
+        self.read(|store| store.memory(batch))
     }
 
     fn result(&self, job: JobId) -> Option<Report> {

@@ -263,6 +263,7 @@ impl World {
                 is_known.then(|| Known {
                     index: id.index,
                     last_attempt: job.last_attempt,
+                    reported: job.reported,
                     failures: job.failures,
                     losses: job.losses.clone(),
                     avoid: job.never.iter().copied().collect(),

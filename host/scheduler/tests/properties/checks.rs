@@ -147,6 +147,7 @@ impl World {
                     assert!(counts && then == Then::Confirm);
                     assert_eq!(self.unhold(job, State::Waiting), (worker, attempt));
                     let entry = self.jobs.get_mut(&job).unwrap();
+                    entry.reported = true;
                     assert!(entry.never.insert(worker), "asked the same worker again");
                 }
                 Effect::Retried {
@@ -163,6 +164,7 @@ impl World {
                         RetryReason::Outcome(class) => {
                             assert_eq!(report, Some((true, class, Then::Retry)));
                             assert!(entry.failures < spec.retries);
+                            entry.reported = true;
                             entry.failures += 1;
                             entry.avoid.insert(worker);
                         }
@@ -261,7 +263,7 @@ impl World {
         let is_alone = self.is_alone(job);
         let entry = self.jobs.get_mut(&job).unwrap();
         entry.state = State::Held(id, attempt);
-        entry.fresh = false;
+        entry.reported = false;
         entry.last_attempt = attempt;
         let worker = self.workers.get_mut(&id).unwrap();
         worker.held.push(job);

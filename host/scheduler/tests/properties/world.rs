@@ -20,8 +20,8 @@ pub struct Job {
     pub state: State,
     /// Of this life and those before: numbers only rise.
     pub last_attempt: u32,
-    /// Never held in this life.
-    pub fresh: bool,
+    /// Nobody can have the last attempt: its report was taken in, or there is none in this life.
+    pub reported: bool,
     pub failures: u32,
     pub losses: Vec<(WorkerId, u32)>,
     pub careful: bool,
@@ -34,7 +34,7 @@ impl Job {
         Job {
             state,
             last_attempt,
-            fresh: true,
+            reported: true,
             failures: 0,
             losses: vec![],
             careful: false,
@@ -192,13 +192,13 @@ impl World {
         let Some(job) = self.jobs.get_mut(&claim.job) else {
             return;
         };
-        let least = job.last_attempt + u32::from(job.fresh);
+        let least = job.last_attempt + u32::from(job.reported);
         let is_known = claim.attempt >= least.max(1);
         if job.state != State::Waiting || !is_known || job.never.contains(&id) {
             return;
         }
         job.state = State::Held(id, claim.attempt);
-        job.fresh = false;
+        job.reported = false;
         job.last_attempt = claim.attempt;
         job.losses.retain(|&loss| loss != (id, claim.attempt));
         let worker = self.workers.get_mut(&id).unwrap();
@@ -237,7 +237,7 @@ impl World {
                         job.state = State::Parked;
                     }
                     if let Some(known) = known.iter().find(|known| known.index == index) {
-                        job.fresh = false;
+                        job.reported = known.reported;
                         job.last_attempt = known.last_attempt;
                         job.failures = known.failures;
                         job.losses = known.losses.clone();

@@ -6,13 +6,14 @@ use std::path::Path;
 
 use optwasm_protocol::ContentId;
 
-use super::blobs;
 use super::rows::{self, Failure};
 use super::schema;
+use super::{blobs, remote};
 use crate::StoreError;
 
 /// Copies the store in `dir` to the folder `dest`, which opens as a store. A coordinator may have
-/// it open meanwhile: the copy is of one moment. Blobs that are in an object store stay there.
+/// it open meanwhile: the copy is of one moment. Blobs that are in an object store stay there, and
+/// the copy refers to them: once original and copy have both been used, neither can rely on them.
 ///
 /// # Errors
 ///
@@ -35,12 +36,18 @@ pub fn backup(dir: &Path, dest: &Path) -> Result<(), StoreError> {
     let copied = conn.execute("VACUUM INTO ?1", [copy.to_string_lossy()]);
     copied.map_err(Failure::from)?;
     drop(conn);
+    let conn = schema::open_writer(&copy, None)?;
+    schema::begin_life(&conn).map_err(Failure::from)?;
+    drop(conn);
     let from = dir.join("blobs");
     if from.exists() {
         let to = dest.join("blobs");
         fs::create_dir_all(&to).map_err(disk)?;
         copy_blobs(&copy, &from, &to)?;
         File::open(&to).and_then(|to| to.sync_all()).map_err(disk)?;
+    }
+    if let Some(url) = remote::place(dir)? {
+        remote::set_place(dest, &url)?;
     }
     for place in [copy.as_path(), dest] {
         let synced = File::open(place).and_then(|place| place.sync_all());

@@ -1,7 +1,8 @@
-//! Blobs: files named by their content, and rows that say which there are.
+//! Blobs: files or objects named by their content, and rows that say which there are.
 //!
 //! A blob is written under another name, synced, renamed, its folder synced, and only then entered
-//! in the database: a row means that the file is whole. When it is collected the row goes first;
+//! in the database: a row means that the file is whole. An object of an object store ([`Remote`]) is
+//! whole as soon as it is there. When it is collected the row goes first;
 //! a file without a row is garbage that the first [`collect`](crate::Store::collect) of a process removes.
 //!
 //! *The gate*: whoever keeps a blob holds it shared from before the file is written until the row
@@ -20,6 +21,7 @@ use rusqlite::{Connection, params};
 
 use super::apply::Applier;
 use super::codec::{self, Table};
+use super::remote::{self, Remote};
 use super::rows::{self, Failure, Read};
 use crate::StoreError;
 
@@ -29,7 +31,9 @@ pub enum BlobPlace {
     /// In the store's folder.
     #[default]
     LocalDir,
-    /// In an object store, such as `s3://bucket/prefix`. Not supported yet: opening a store says so.
+    /// In an object store that speaks S3: `s3://bucket/prefix`. Everything below the prefix belongs
+    /// to this store alone. Credentials, region and endpoint come from the environment
+    /// (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT`, …).
     Url(String),
 }
 
@@ -40,6 +44,7 @@ const PORTION: i64 = 4096;
 #[derive(Clone, Debug)]
 pub(super) enum Blobs {
     Dir(PathBuf),
+    Remote(Remote),
 }
 
 /// Begins the names of files that are not whole.
@@ -53,16 +58,30 @@ fn disk(error: io::Error) -> StoreError {
 }
 
 impl Blobs {
+    /// Opens the place where the blobs of the store in `dir` are, and notes which that is.
     pub fn open(dir: &Path, place: &BlobPlace) -> Result<Self, StoreError> {
-        match place {
-            BlobPlace::LocalDir => {
-                let dir = dir.join("blobs");
-                fs::create_dir_all(&dir).map_err(disk)?;
-                Ok(Blobs::Dir(dir))
+        let own = dir.join("blobs");
+        let elsewhere = |place: &str| {
+            Err(StoreError::Disk(format!(
+                "the blobs of the store in {} are kept in {place}, and only there",
+                dir.display()
+            )))
+        };
+        match (place, remote::place(dir)?) {
+            (BlobPlace::LocalDir, Some(known)) => elsewhere(&known),
+            (BlobPlace::LocalDir, None) => {
+                fs::create_dir_all(&own).map_err(disk)?;
+                Ok(Blobs::Dir(own))
             }
-            BlobPlace::Url(url) => Err(StoreError::Disk(format!(
-                "blobs cannot be kept at {url}: only the store's own folder is supported yet"
-            ))),
+            (BlobPlace::Url(url), Some(known)) if *url != known => elsewhere(&known),
+            (BlobPlace::Url(_), None) if own.exists() => elsewhere("that folder"),
+            (BlobPlace::Url(url), known) => {
+                let remote = Remote::open(url)?;
+                if known.is_none() {
+                    remote::set_place(dir, url)?;
+                }
+                Ok(Blobs::Remote(remote))
+            }
         }
     }
 
@@ -79,6 +98,7 @@ impl Blobs {
                 let dir = dir.clone();
                 blocking(move || put_file(&dir, id, &bytes)).await
             }
+            Blobs::Remote(remote) => remote.put(id, bytes).await,
         }
     }
 
@@ -89,6 +109,7 @@ impl Blobs {
                 let path = file(dir, &id);
                 blocking(move || read_file(&path, id)).await
             }
+            Blobs::Remote(remote) => remote.get(id).await,
         }
     }
 
@@ -98,6 +119,7 @@ impl Blobs {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk(error)),
                 _ => Ok(()),
             },
+            Blobs::Remote(remote) => remote.delete(id).await,
         }
     }
 
@@ -107,6 +129,11 @@ impl Blobs {
             Blobs::Dir(dir) => {
                 let dir = dir.clone();
                 blocking(move || strays(&dir, &known)).await
+            }
+            Blobs::Remote(remote) => {
+                let mut ids = remote.list().await?;
+                ids.retain(|id| matches!(rows::blob(&known, id), Ok(None)));
+                Ok(ids)
             }
         }
     }

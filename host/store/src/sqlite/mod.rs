@@ -9,7 +9,7 @@
 //! - [`schema`]: the tables, and how older ones become current;
 //! - [`rows`]: single records, read and verified;
 //! - [`apply`], [`memo`], [`remove`]: what records change;
-//! - [`blobs`], where the bytes of blobs are;
+//! - [`blobs`] and [`remote`]: where the bytes of blobs are;
 //! - [`check()`], [`rebuild`], [`backup()`]: tools for a store that nobody has open.
 
 mod apply;
@@ -20,6 +20,7 @@ mod codec;
 mod memo;
 mod reader;
 mod rebuild;
+mod remote;
 mod remove;
 mod room;
 mod rows;
@@ -124,9 +125,14 @@ impl SqliteStore {
     /// [`StoreError::Disk`], [`StoreError::Newer`], and [`StoreError::Damaged`] where SQLite cannot
     /// open the file at all: then [`check()`] with `repair` makes it so that it can.
     pub fn open(dir: &Path, options: SqliteOptions) -> Result<Self, StoreError> {
-        let disk = |error: std::io::Error| StoreError::Disk(format!("{}: {error}", dir.display()));
-        fs::create_dir_all(dir).map_err(disk)?;
+        let made = fs::create_dir_all(dir);
+        made.map_err(|error| StoreError::Disk(format!("{}: {error}", dir.display())))?;
         let blobs = Blobs::open(dir, &options.blobs)?;
+        Self::open_with(dir, options, blobs)
+    }
+
+    fn open_with(dir: &Path, options: SqliteOptions, blobs: Blobs) -> Result<Self, StoreError> {
+        let disk = |error: std::io::Error| StoreError::Disk(format!("{}: {error}", dir.display()));
         let room = Arc::new(Room::new(dir, options.limit, options.reserve)?);
         let path = dir.join(schema::FILE);
         let vfs = options.vfs.as_deref();
@@ -231,6 +237,15 @@ fn size(new: &NewBatch) -> (u64, u64) {
     (inputs + jobs * JOB_OVERHEAD + BATCH_OVERHEAD, inputs)
 }
 
+/// Room that a blob takes until it is stored.
+struct Taken<'a>(&'a Room, u64);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.give(self.1);
+    }
+}
+
 impl Store for SqliteStore {
     fn restore(&self) -> Result<Restored, StoreError> {
         Ok(self.read(|reader| reader.restore())?)
@@ -300,6 +315,10 @@ impl Store for SqliteStore {
         logged(self.read(|reader| reader.limits(job)))
     }
 
+    fn memory(&self, batch: BatchId) -> u64 {
+        logged(self.read(|reader| reader.memory(batch)))
+    }
+
     fn result(&self, job: JobId) -> Option<Report> {
         logged(self.read(|reader| reader.result(job)))
     }
@@ -330,9 +349,9 @@ impl Store for SqliteStore {
         let size = bytes.len() as u64;
         let disk = if self.blobs.is_local() { size } else { 0 };
         self.room.take(size, disk)?;
-        let kept = self.put(id, bytes).await;
-        self.room.give(size);
-        kept
+        // Given back also where whoever waits for this goes away.
+        let _taken = Taken(&self.room, size);
+        self.put(id, bytes).await
     }
 
     async fn get_blob(&self, id: ContentId) -> Result<Option<Bytes>, StoreError> {

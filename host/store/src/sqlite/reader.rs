@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::codec::{self, Chunk, DAMAGED, Head, State, Table, job_key, keys_of};
 use super::room::Room;
-use super::rows::{self, Failure, NEXT_BATCH, NEXT_WORKER, Read};
+use super::rows::{self, Failure, LIFE, NEXT_BATCH, NEXT_WORKER, Read};
 use crate::{BatchSummary, Restored, RestoredBatch, RestoredWorker, Witness};
 
 /// Chunks that are kept: 4 MiB, and a batch for each of several workers.
@@ -157,8 +157,20 @@ impl Reader {
             return Ok(None);
         };
         let mut latest = known.limits.iter().rev();
-        let found = latest.find(|(ranges, _)| ranges.iter().any(|range| range.contains(&index)));
+        let found = latest.find(|(ranges, _)| holds(ranges, index));
         Ok(found.map(|(_, limits)| *limits))
+    }
+
+    pub fn memory(&mut self, BatchId(batch): BatchId) -> Read<u64> {
+        let Some(head) = rows::head(&self.conn, batch)? else {
+            return Ok(0);
+        };
+        let template = head.spec.template.limits.memory;
+        let Some(known) = self.known(batch)? else {
+            return Ok(template);
+        };
+        let changed = known.limits.iter().map(|(_, limits)| limits.memory);
+        Ok(changed.fold(template, u64::max))
     }
 
     fn both(&self, batch: u64) -> Read<Option<(Head, State)>> {
@@ -368,6 +380,8 @@ impl Reader {
     /// What a coordinator that starts has to know.
     pub fn restore(&self) -> Read<Restored> {
         let mut restored = Restored {
+            // One that is damaged is as good as another life.
+            life: rows::meta(&self.conn, LIFE).ok().flatten().unwrap_or(0) as u64,
             next_batch: self.next_number(NEXT_BATCH)?,
             next_worker: self.next_number(NEXT_WORKER)?,
             ..Restored::default()

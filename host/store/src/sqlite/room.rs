@@ -76,13 +76,20 @@ impl Room {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that the file system has left, as of at most 100 ms ago.
-    pub fn free(&self) -> u64 {
+    /// Bytes that the log may hold before it is copied to the database: a quarter of the reserve, so
+    /// that on a full disk the reserve has room for that copy and for results.
+    pub fn log(&self) -> u64 {
+        self.reserve / 4
+    }
+
+    /// Bytes that new work may take of what the file system has left, as of at most `age` ago.
+    pub fn free(&self, age: Duration) -> u64 {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         match *free {
-            Some((asked, bytes)) if asked.elapsed() < FRESH => bytes,
+            Some((asked, bytes)) if asked.elapsed() < age => bytes,
             _ => {
                 let bytes = ask_free(&self.dir).unwrap_or(0);
+                let bytes = bytes.saturating_sub(self.log());
                 *free = Some((Instant::now(), bytes));
                 bytes
             }
@@ -103,7 +110,7 @@ impl Room {
             return 0;
         }
         let disk = self
-            .free()
+            .free(FRESH)
             .saturating_sub(self.pending.load(Ordering::Relaxed));
         self.limit.saturating_sub(self.used()).min(disk)
     }
@@ -114,10 +121,16 @@ impl Room {
         self.check()?;
         let pending = self.pending.load(Ordering::Relaxed);
         let full = self.used().saturating_add(bytes) > self.limit;
-        if full || self.refusing().is_some() || self.free() < pending.saturating_add(disk) {
+        let fits = |age| self.free(age) >= pending.saturating_add(disk);
+        if full || self.refusing().is_some() || !(fits(FRESH) || fits(Duration::ZERO)) {
             return Err(self.full());
         }
         self.pending.fetch_add(bytes, Ordering::Relaxed);
+        // Until it is asked again, it may have been written.
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bytes)) = &mut *free {
+            *bytes = bytes.saturating_sub(disk);
+        }
         Ok(())
     }
 
@@ -131,7 +144,7 @@ impl Room {
         let used = self.used();
         let limit = match self.refusing() {
             Some(_) => used,
-            None => self.limit.min(used.saturating_add(self.free())),
+            None => self.limit.min(used.saturating_add(self.free(FRESH))),
         };
         StoreError::Full { used, limit }
     }

@@ -78,6 +78,8 @@ pub(super) type Read<T> = Result<T, Failure>;
 /// Names of numbers in `meta`.
 pub(super) const NEXT_BATCH: i64 = 1;
 pub(super) const NEXT_WORKER: i64 = 2;
+/// Not a next number, but which life of the store this is.
+pub(super) const LIFE: i64 = 3;
 
 /// A column's bytes. A text passes for its bytes, so that a damaged type shows in the checksum.
 pub(super) fn bytes<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {

@@ -2,7 +2,7 @@
 //!
 //! | Table | A row is |
 //! |---|---|
-//! | `meta` | a number that outlives what it counts: the next batch's, the next worker's |
+//! | `meta` | a number that outlives what it counts: the next batch's, the next worker's, the life's |
 //! | `batches` | what is written once of a batch |
 //! | `states` | what changes of it: counters, flags |
 //! | `chunks` | inputs of neighbouring jobs, see [`codec::Chunk`](super::codec) |
@@ -19,11 +19,12 @@
 //! A database is WAL with `synchronous=FULL`: a commit is one fsync of the log.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::codec::{self, Table};
-use super::rows::{self, NEXT_BATCH, NEXT_WORKER};
+use super::rows::{self, LIFE, NEXT_BATCH, NEXT_WORKER};
 use crate::StoreError;
 
 /// The format that this version writes.
@@ -67,12 +68,13 @@ CREATE INDEX followers_by_key ON followers(key);
 CREATE INDEX blob_refs_by_id ON blob_refs(id);
 ";
 
-/// Pages that the writer keeps in memory (KiB): a memo index of a million jobs, which submissions
-/// are compared with in one pass.
-const WRITER_CACHE: i64 = 64 << 10;
+/// Pages that the writer keeps in memory (KiB). Submissions go through the memo index in one pass,
+/// so that more of it in memory would not make them faster (measured with two million jobs), and
+/// a coordinator is to stay below 64 MiB.
+const WRITER_CACHE: i64 = 16 << 10;
 
-/// Pages that readers keep in memory (KiB).
-const READER_CACHE: i64 = 16 << 10;
+/// Pages that readers keep in memory (KiB): what follows one another is read in order.
+const READER_CACHE: i64 = 4 << 10;
 
 /// The log is cut to this size once a large transaction has been copied to the database.
 const WAL_KEPT: i64 = 64 << 20;
@@ -126,7 +128,7 @@ pub(super) fn open_writer(path: &Path, vfs: Option<&str>) -> Result<Connection, 
 
 /// Whether tables and indexes are declared as they were made.
 pub(super) fn verify(conn: &Connection) -> Result<(), StoreError> {
-    if objects(conn).map_err(opening)? != expected().map_err(opening)? {
+    if objects(conn).map_err(opening)? != *expected().map_err(opening)? {
         return Err(StoreError::Damaged(format!("{FILE}: its schema")));
     }
     Ok(())
@@ -139,12 +141,26 @@ fn objects(conn: &Connection) -> rusqlite::Result<Vec<(String, String, String)>>
     objects.collect()
 }
 
-fn expected() -> rusqlite::Result<Vec<(String, String, String)>> {
+/// The same of a new database, which is made once.
+fn expected() -> rusqlite::Result<&'static Vec<(String, String, String)>> {
+    static EXPECTED: OnceLock<Vec<(String, String, String)>> = OnceLock::new();
+    if let Some(expected) = EXPECTED.get() {
+        return Ok(expected);
+    }
     let conn = Connection::open_in_memory()?;
     MIGRATIONS
         .iter()
         .try_for_each(|step| conn.execute_batch(step))?;
-    objects(&conn)
+    let made = objects(&conn)?;
+    Ok(EXPECTED.get_or_init(|| made))
+}
+
+/// Makes numbers that are given out from now on others than those of a store with the same past.
+pub(super) fn begin_life(conn: &Connection) -> rusqlite::Result<()> {
+    let life: i64 = conn.query_row("SELECT random()", [], |row| row.get(0))?;
+    let sum = codec::checksum(Table::Meta, &[LIFE, life], &[]);
+    let sql = "INSERT OR REPLACE INTO meta VALUES (?1, ?2, ?3)";
+    conn.execute(sql, [LIFE, life, sum]).map(drop)
 }
 
 fn migrate(conn: &mut Connection, found: u32) -> rusqlite::Result<()> {
@@ -160,6 +176,7 @@ fn migrate(conn: &mut Connection, found: u32) -> rusqlite::Result<()> {
             let sum = codec::checksum(Table::Meta, &[key, 1], &[]);
             tx.execute("INSERT INTO meta VALUES (?1, 1, ?2)", [key, sum])?;
         }
+        begin_life(&tx)?;
     }
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.pragma_update(None, "application_id", APPLICATION | VERSION)?;
