@@ -130,6 +130,14 @@ fn a_disk_that_others_fill() {
     place.run(["cancel", &endless]).ok();
     assert_eq!(place.run(["wait", &endless]).code(), 7);
 
+    // Also when it is killed and started again.
+    let address = place.address();
+    coordinator.kill();
+    coordinator = place.coordinator_at(&address, &[]);
+    let results = place.run(["results", &running, "--output", "jsonl"]).ok();
+    assert_eq!(results.lines().count(), 60);
+    small().fails(10, "Make room with: optwasm rm");
+
     // There is room again, and nobody is told to start anything.
     std::fs::remove_file(others).unwrap();
     wait_until_taken(&place, "room");

@@ -197,7 +197,13 @@ impl StateDir {
         };
         let bytes = serde_json::to_vec_pretty(&access)
             .map_err(|error| DirError::Io(path.clone(), error.into()))?;
-        write_private(&path, &bytes)
+        match write_private(&path, &bytes) {
+            // Where one that was killed has left its file, there is room for another.
+            Err(DirError::Io(_, error)) if error.kind() == io::ErrorKind::StorageFull => {
+                overwrite(&path, &bytes).map_err(|error| DirError::Io(path, error))
+            }
+            written => written,
+        }
     }
 
     /// Makes a token for workers, where there is none yet; returns the file that holds it.
@@ -294,6 +300,14 @@ impl Revocations {
 }
 
 /// Replaces a file by one that only its owner may read, in one step, durably.
+/// Writes over a file, in the place that it has on the disk.
+fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)?;
+    file.sync_all()
+}
+
 fn write_private(path: &Path, bytes: &[u8]) -> Result<(), DirError> {
     let temporary = path.with_extension("tmp");
     let write = || -> io::Result<()> {

@@ -521,7 +521,11 @@ fn a_copy_is_a_store_and_a_compacted_one_is_the_same() {
     assert!(matches!(backup(&dir, &dest), Err(StoreError::Disk(_))));
     drop(store);
     let copied = open(&dest).unwrap();
-    assert_eq!(Difference::of(&ask(&copied), &truth, "copy").lost, 0);
+    let mut answers = ask(&copied);
+    // It goes on otherwise than the store that it is a copy of, and workers can tell.
+    assert_ne!(answers.restored.life, truth.restored.life);
+    answers.restored.life = truth.restored.life;
+    assert_eq!(Difference::of(&answers, &truth, "copy").lost, 0);
     drop(copied);
     assert!(check(&dest, false).unwrap().damage.is_empty());
     // Of a copy, too, the first page can be made anew.
