@@ -27,11 +27,6 @@ use tracing_subscriber::EnvFilter;
 use crate::args::{Cli, Command};
 use crate::exit::{Exit, Failure};
 
-/// Gives memory back to the system when work is done: after a million jobs were submitted, a
-/// coordinator is as small as before.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The argument that makes this program its own compiler process; nobody types it.
 const COMPILE: &str = "__compile";
 

@@ -289,7 +289,10 @@ fn digest_of(spec: &BatchSpec, inputs: &[Payload]) -> [u8; 32] {
     hasher.update(&bytes);
     for input in inputs {
         hasher.update(&input.len().to_le_bytes());
-        hasher.update(input.content_id().as_bytes());
+        match input {
+            Payload::Inline(bytes) => hasher.update(&[0]).update(bytes),
+            Payload::Blob(_, id) => hasher.update(&[1]).update(id.as_bytes()),
+        };
     }
     *hasher.finalize().as_bytes()
 }
