@@ -378,3 +378,25 @@ fn a_directory_is_checked_copied_repaired_and_compacted() {
     assert_eq!(results(&place, &batch), before, "of the copy");
     place.run(["replay", &format!("{batch}.2")]).ok();
 }
+
+#[test]
+fn what_another_life_of_a_coordinator_gave_out_answers_nothing() {
+    let place = place();
+    let spin = guest("spin");
+    let args = ["--in-memory"];
+    let coordinator = place.coordinator(&args);
+    let worker = place.worker("w", &[]);
+    let old = submit(&place, &spin, "1000\n", &[]);
+    wait_for("the job", || {
+        place.run(["jobs"]).stdout().contains("running")
+    });
+    worker.signal(Signal::STOP);
+    let _coordinator = restart(&place, coordinator, &args);
+    // It knows nothing of the first batch, and gives its number to another.
+    let new = submit(&place, &spin, "3\n", &[]);
+    assert_eq!(old, new);
+    worker.signal(Signal::CONT);
+    place.run(["wait", &new]).ok();
+    let expected = place.run_on(["run", &spin, "--json", "--local"], b"3").ok();
+    assert_eq!(place.run(["results", &new]).ok(), expected);
+}

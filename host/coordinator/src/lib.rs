@@ -155,7 +155,7 @@ impl<S: Store> Coordinator<S> {
             revocations: RefCell::new(revocations),
             peers: Cell::new(0),
             incoming: Cell::new(0),
-            blobs: client::blob_memory(),
+            blobs: client::blobs::memory(),
             reading: Semaphore::new(1),
             submitting: Cell::new(0),
             room: Notify::new(),

@@ -16,6 +16,8 @@ mod disk;
 mod found;
 mod network;
 mod random;
+mod rules;
+mod small;
 mod worker;
 mod world;
 

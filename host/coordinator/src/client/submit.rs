@@ -1,0 +1,228 @@
+//! Submissions: checked, read part by part, and stored.
+
+use std::time::Duration;
+
+use optwasm_protocol::job::Template;
+use optwasm_protocol::message::{BatchSpec, ErrorCode, Response, SubmitPart};
+use optwasm_protocol::{BLOB_MAX, INLINE_MAX, JOBS_MAX, Outcome, Payload, Stream};
+use optwasm_store::Store;
+
+use super::blobs::Reserved;
+use super::{ENTRIES_MAX, Failure, TEXT_MAX, fail, safe};
+use crate::Coordinator;
+
+/// Inputs of all submissions together that are in memory and not stored yet; a submission beyond it
+/// is read no further until others are stored.
+const SUBMITTING_MAX: u64 = 1 << 30;
+/// How long a submission may send nothing before it is given up.
+const SUBMIT_SILENCE: Duration = Duration::from_secs(60);
+/// Most retries: each leaves a line in the job's history, which fits a message.
+const RETRIES_MAX: u32 = 1000;
+/// What an input occupies beside its bytes, generously: as the store counts it.
+const INPUT_OVERHEAD: u64 = 256;
+/// Most workers that can be asked to agree: beyond it, cost grows and certainty does not.
+const VERIFY_MAX: u32 = 5;
+/// Longest name of a batch: a thousand of them travel in one message.
+const NAME_MAX: usize = 256;
+/// Largest log that a job may keep: it travels inside one message with the rest of its report.
+const LOG_MAX: u64 = 1 << 20;
+
+/// Whether a batch's description is within reason, in words where it is not.
+fn check(spec: &BatchSpec) -> Result<(), String> {
+    let Template {
+        args,
+        env,
+        blobs,
+        limits,
+        ..
+    } = &spec.template;
+    let entries = args.len() + env.len() + blobs.len() + spec.require.len();
+    if entries > ENTRIES_MAX {
+        return Err(format!(
+            "more than {ENTRIES_MAX} arguments, variables, blobs and labels"
+        ));
+    }
+    let pairs = env.iter().map(|(k, v)| k.len() + v.len());
+    let labels = spec.require.iter().map(|(k, v)| k.len() + v.len());
+    let text: usize = pairs.chain(labels).sum::<usize>()
+        + args.iter().map(String::len).sum::<usize>()
+        + blobs.iter().map(|(name, _)| name.len()).sum::<usize>()
+        + spec.name.len();
+    if spec.name.len() > NAME_MAX {
+        return Err(format!("a name of more than {NAME_MAX} bytes"));
+    }
+    if text > TEXT_MAX {
+        return Err(format!(
+            "more than {TEXT_MAX} bytes of arguments and variables"
+        ));
+    }
+    let nul = args.iter().chain(env.iter().flat_map(|(k, v)| [k, v]));
+    if nul.into_iter().any(|text| text.contains('\0')) {
+        return Err("an argument or variable holds a NUL character".to_owned());
+    }
+    if env
+        .iter()
+        .any(|(key, _)| key.is_empty() || key.contains('='))
+    {
+        return Err("a variable's name is empty or holds `=`".to_owned());
+    }
+    if limits.log > LOG_MAX {
+        return Err(format!(
+            "a log of {} bytes; the limit is {LOG_MAX}",
+            limits.log
+        ));
+    }
+    if limits.output > BLOB_MAX {
+        return Err(format!(
+            "an output of {} bytes; the limit is {BLOB_MAX}",
+            limits.output
+        ));
+    }
+    if spec
+        .id
+        .as_ref()
+        .is_some_and(|id| id.is_empty() || id.len() > NAME_MAX)
+    {
+        return Err(format!("an id has 1 to {NAME_MAX} bytes"));
+    }
+    if !(1..=VERIFY_MAX).contains(&spec.verify) {
+        return Err(format!("1 to {VERIFY_MAX} workers can be asked to agree"));
+    }
+    if let Some(name) = spec
+        .retry_on
+        .iter()
+        .find(|name| !Outcome::NAMES.contains(&name.as_str()))
+    {
+        return Err(format!("no outcome is called `{name}`"));
+    }
+    if spec.retry_on.iter().any(|name| name == "ok") {
+        return Err("what has succeeded is not tried again".to_owned());
+    }
+    if spec.retries > RETRIES_MAX {
+        return Err(format!("more than {RETRIES_MAX} retries"));
+    }
+    if limits.fuel == 0 || limits.deadline_ms == 0 {
+        return Err("a limit of 0 fuel or 0 ms lets nothing run".to_owned());
+    }
+    Ok(())
+}
+
+/// Waits until so many more jobs may be queued, where the client wants to wait.
+async fn queue_room<S: Store>(
+    coordinator: &Coordinator<S>,
+    jobs: u64,
+    wait: bool,
+) -> Result<(), Failure> {
+    let inner = &coordinator.0;
+    loop {
+        let room = inner.room.notified();
+        if inner.hub.borrow().has_room_for(jobs) {
+            return Ok(());
+        }
+        if !wait {
+            let waiting = inner.hub.borrow().coordinator_status().waiting;
+            let message = format!("{waiting} jobs are queued already; try again later");
+            return Err(fail(ErrorCode::Busy, message));
+        }
+        room.await;
+    }
+}
+
+/// Takes a batch in, part by part; it is stored when this returns.
+pub(super) async fn submit<S: Store>(
+    coordinator: &Coordinator<S>,
+    spec: BatchSpec,
+    wait: bool,
+    stream: &mut Stream,
+) -> Result<Response, Failure> {
+    check(&spec).map_err(|why| fail(ErrorCode::Invalid, why))?;
+    let inner = &coordinator.0;
+    let store = &inner.store;
+    // What is known already takes no room.
+    let known = inner.hub.borrow().knows(&spec);
+    // Nothing is read of what would have to wait.
+    if !known {
+        queue_room(coordinator, 1, wait).await?;
+    }
+    let mut inputs: Vec<Payload> = Vec::new();
+    let mut held = Reserved::new(&inner.submitting, 0);
+    loop {
+        while inner.submitting.get() > SUBMITTING_MAX && held.bytes < inner.submitting.get() / 2 {
+            inner.room.notified().await;
+        }
+        let part = tokio::time::timeout(SUBMIT_SILENCE, stream.reader.expect()).await;
+        let Ok(part) = part else {
+            return Err(fail(ErrorCode::Invalid, "nothing more of it came"));
+        };
+        let SubmitPart::Inputs(more) = part? else {
+            break;
+        };
+        let mut bytes = 0;
+        for input in &more {
+            match input {
+                Payload::Inline(bytes) if bytes.len() > INLINE_MAX => {
+                    return Err(fail(ErrorCode::Invalid, "an inline input is too large"));
+                }
+                Payload::Blob(_, id) if !store.has_blob(id) => {
+                    let message = format!("the input {id} was not uploaded");
+                    return Err(fail(ErrorCode::NotFound, message));
+                }
+                Payload::Inline(inline) => bytes += inline.len() as u64,
+                Payload::Blob(..) => {}
+            }
+            bytes += INPUT_OVERHEAD;
+        }
+        held.grow(bytes);
+        if held.bytes > SUBMITTING_MAX {
+            let message = format!(
+                "the inputs of one batch take more than {} MiB: submit several, or put large ones \
+                 as blobs",
+                SUBMITTING_MAX >> 20
+            );
+            return Err(fail(ErrorCode::Invalid, message));
+        }
+        if !known && held.bytes > store.room() {
+            let why = store.health().refusing;
+            let message = why.unwrap_or_else(|| {
+                let room = store.room();
+                format!("the inputs do not fit: there is room for {room} bytes")
+            });
+            return Err(fail(ErrorCode::Storage, message));
+        }
+        inputs.extend(more);
+        if inputs.len() > JOBS_MAX as usize {
+            let message = format!("more than {JOBS_MAX} jobs");
+            return Err(fail(ErrorCode::Invalid, message));
+        }
+    }
+    if inputs.is_empty() {
+        return Err(fail(ErrorCode::Invalid, "a batch without jobs"));
+    }
+    if !known {
+        queue_room(coordinator, inputs.len() as u64, wait).await?;
+    }
+    let template = &spec.template;
+    let shared = template.blobs.iter().map(|(_, id)| id);
+    for id in shared.chain([&template.module]) {
+        if !store.has_blob(id) {
+            return Err(fail(
+                ErrorCode::NotFound,
+                format!("the blob {id} was not uploaded"),
+            ));
+        }
+    }
+    // While this submission was on its way, others may have taken the place of one that was here.
+    for input in &inputs {
+        if let Payload::Blob(_, id) = input
+            && !store.has_blob(id)
+        {
+            let message = format!("the input {id} was dropped for want of room");
+            return Err(fail(ErrorCode::Storage, message));
+        }
+    }
+    inputs.shrink_to_fit();
+    let submitted = inner.hub.borrow_mut().submit(inner.now(), spec, inputs);
+    let (batch, waiter) = submitted?;
+    safe(waiter).await?;
+    Ok(Response::Submitted(batch))
+}
