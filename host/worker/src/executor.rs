@@ -146,7 +146,7 @@ impl Executor {
         state.queue.clear();
         state.finished.clear();
         state.events.clear();
-        for control in state.running.values() {
+        for (_, control) in state.running.drain() {
             control.cancel();
         }
     }
@@ -234,8 +234,9 @@ fn slot_loop(shared: &Arc<Shared>) {
         let report = shared.sandbox.run(&task.prepared, task.job, &control);
 
         let mut state = shared.lock();
-        state.running.remove(&attempt);
+        // What was abandoned is not held any more, and another run may have its number.
         if state.generation == generation {
+            state.running.remove(&attempt);
             state.finished.push((attempt.0, attempt.1, report));
         }
         drop(state);
