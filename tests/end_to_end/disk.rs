@@ -60,9 +60,9 @@ fn submit(place: &Place, guest: &str, input: &str, priority: &str) -> String {
     number(&place.run_on(fixed.iter().chain(&priority), input.as_bytes()))
 }
 
-/// Submits about 4 MB of lines, which results repeat.
-fn submit_large(place: &Place) -> Ran {
-    let lines: String = (0..64)
+/// Submits so many lines of 60 kB, which results repeat.
+fn submit_lines(place: &Place, count: usize) -> Ran {
+    let lines: String = (0..count)
         .map(|i| format!("{i}{}\n", "x".repeat(60_000)))
         .collect();
     let echo = guest("echo");
@@ -82,9 +82,9 @@ fn number(submitted: &Ran) -> String {
     submitted.json()["batch"].to_string()
 }
 
-fn wait_until_taken(place: &Place, what: &str) {
+fn wait_until_taken(place: &Place, lines: usize, what: &str) {
     wait_for(what, || {
-        let ran = submit_large(place);
+        let ran = submit_lines(place, lines);
         match ran.code() {
             0 => true,
             _ => {
@@ -104,7 +104,7 @@ fn a_disk_that_others_fill() {
     let spin = guest("spin");
     let mut coordinator = place.coordinator(&[]);
     let _worker = place.worker("w", &[]);
-    let first = number(&submit_large(&place));
+    let first = number(&submit_lines(&place, 64));
     place.run(["wait", &first]).ok();
     let running = submit(&place, &spin, &"30\n".repeat(60), "0");
     // Begins when the others have ended.
@@ -114,7 +114,7 @@ fn a_disk_that_others_fill() {
     });
 
     let others = disk.fill();
-    submit_large(&place).fails(10, "Make room with: optwasm rm");
+    submit_lines(&place, 64).fails(10, "Make room with: optwasm rm");
     let small = || place.run_on(["submit", &spin, "--json"], b"1");
     wait_for("the refusal", || small().code() != 0);
     small().fails(10, "Make room with: optwasm rm");
@@ -140,7 +140,7 @@ fn a_disk_that_others_fill() {
 
     // There is room again, and nobody is told to start anything.
     std::fs::remove_file(others).unwrap();
-    wait_until_taken(&place, "room");
+    wait_until_taken(&place, 64, "room");
     let status = place.run(["coordinator", "status"]).ok();
     assert!(status.contains("in service"), "{status}");
     assert!(coordinator.is_running(), "{}", coordinator.log());
@@ -149,7 +149,7 @@ fn a_disk_that_others_fill() {
 #[test]
 fn a_disk_that_the_coordinator_fills() {
     let place = place();
-    let Some(disk) = Disk::new(&place, "96M") else {
+    let Some(disk) = Disk::new(&place, "24M") else {
         return;
     };
     let mut coordinator = place.coordinator(&[]);
@@ -157,12 +157,12 @@ fn a_disk_that_the_coordinator_fills() {
     let fill = || {
         let mut taken = Vec::new();
         loop {
-            let ran = submit_large(&place);
+            let ran = submit_lines(&place, 8);
             match ran.code() {
                 0 => taken.push(number(&ran)),
                 _ => break ran.fails(10, "Make room with: optwasm rm"),
             }
-            assert!(taken.len() < 100, "96 MiB do not hold that");
+            assert!(taken.len() < 100, "24 MiB do not hold that");
         }
         taken
     };
@@ -171,17 +171,17 @@ fn a_disk_that_the_coordinator_fills() {
     for batch in &kept {
         place.run(["wait", batch]).ok();
     }
-    submit_large(&place).fails(10, "Make room with: optwasm rm");
+    submit_lines(&place, 8).fails(10, "Make room with: optwasm rm");
     for batch in &kept[..kept.len() / 2] {
         place.run(["rm", batch]).ok();
     }
-    wait_until_taken(&place, "room of removed batches");
+    wait_until_taken(&place, 8, "room of removed batches");
     fill();
-    assert!(disk.remount("size=160M"));
-    wait_until_taken(&place, "room of a larger disk");
+    assert!(disk.remount("size=48M"));
+    wait_until_taken(&place, 8, "room of a larger disk");
     for batch in &kept[kept.len() / 2..] {
         let results = place.run(["results", batch, "--output", "jsonl"]).ok();
-        assert_eq!(results.lines().count(), 64);
+        assert_eq!(results.lines().count(), 8);
     }
     place.run(["shutdown"]).ok();
     assert!(coordinator.wait().success(), "{}", coordinator.log());

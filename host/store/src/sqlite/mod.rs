@@ -253,6 +253,7 @@ impl Store for SqliteStore {
 
     fn append(&self, records: Vec<Record>) -> Result<Commit, StoreError> {
         self.room.check()?;
+        // First in the log, then in the database.
         let (mut bytes, mut disk) = (0, 0);
         for record in &records {
             if let Record::Submitted(new) = record {
@@ -262,7 +263,7 @@ impl Store for SqliteStore {
             }
         }
         if bytes > 0 {
-            self.room.take(bytes, disk)?;
+            self.room.take(bytes, disk, bytes)?;
         }
         if records.is_empty() {
             return Ok(Commit::Done(Committed::default()));
@@ -348,7 +349,7 @@ impl Store for SqliteStore {
     async fn put_blob(&self, id: ContentId, bytes: Bytes) -> Result<(), StoreError> {
         let size = bytes.len() as u64;
         let disk = if self.blobs.is_local() { size } else { 0 };
-        self.room.take(size, disk)?;
+        self.room.take(size, disk, disk)?;
         // Given back also where whoever waits for this goes away.
         let _taken = Taken(&self.room, size);
         self.put(id, bytes).await

@@ -27,6 +27,8 @@ pub(super) struct Room {
     limit: u64,
     /// Bytes of the database and of blobs.
     used: AtomicU64,
+    /// Bytes of the database that removed batches have left and new ones will fill.
+    reusable: AtomicU64,
     /// Bytes of new work that has been taken and is not written yet.
     pending: AtomicU64,
     trouble: Mutex<Trouble>,
@@ -53,6 +55,7 @@ impl Room {
             dir: dir.to_owned(),
             limit,
             used: AtomicU64::new(0),
+            reusable: AtomicU64::new(0),
             pending: AtomicU64::new(0),
             trouble: Mutex::default(),
             free: Mutex::default(),
@@ -100,8 +103,19 @@ impl Room {
         self.used.load(Ordering::Relaxed) + self.pending.load(Ordering::Relaxed)
     }
 
-    pub fn set_used(&self, bytes: u64) {
+    /// Says how many bytes are in use, and how many more of the database may be used again.
+    pub fn set_used(&self, bytes: u64, reusable: u64) {
         self.used.store(bytes, Ordering::Relaxed);
+        self.reusable.store(reusable, Ordering::Relaxed);
+    }
+
+    /// Whether removed batches have left room in the database.
+    pub fn has_reusable(&self) -> bool {
+        self.reusable() > self.log()
+    }
+
+    fn reusable(&self) -> u64 {
+        self.reusable.load(Ordering::Relaxed)
     }
 
     /// About how many bytes of new work there is room for.
@@ -111,17 +125,21 @@ impl Room {
         }
         let disk = self
             .free(FRESH)
+            .saturating_add(self.reusable())
             .saturating_sub(self.pending.load(Ordering::Relaxed));
         self.limit.saturating_sub(self.used()).min(disk)
     }
 
     /// Takes room for new work of so many bytes, which take `disk` bytes until they are where they
-    /// stay.
-    pub fn take(&self, bytes: u64, disk: u64) -> Result<(), StoreError> {
+    /// stay. Of these, `outside` are not in the database: in its log, or in a file.
+    pub fn take(&self, bytes: u64, disk: u64, outside: u64) -> Result<(), StoreError> {
         self.check()?;
         let pending = self.pending.load(Ordering::Relaxed);
         let full = self.used().saturating_add(bytes) > self.limit;
-        let fits = |age| self.free(age) >= pending.saturating_add(disk);
+        let fits = |age| {
+            let free = self.free(age).saturating_sub(pending);
+            free >= outside && free.saturating_add(self.reusable()) >= disk
+        };
         if full || self.refusing().is_some() || !(fits(FRESH) || fits(Duration::ZERO)) {
             return Err(self.full());
         }
@@ -144,7 +162,10 @@ impl Room {
         let used = self.used();
         let limit = match self.refusing() {
             Some(_) => used,
-            None => self.limit.min(used.saturating_add(self.free(FRESH))),
+            None => {
+                let free = self.free(FRESH).saturating_add(self.reusable());
+                self.limit.min(used.saturating_add(free))
+            }
         };
         StoreError::Full { used, limit }
     }
@@ -197,7 +218,8 @@ impl Room {
         had && file.set_len(0).is_ok()
     }
 
-    /// Allocates the reserve, where the file system has as much again; tells whether it is whole.
+    /// Allocates the reserve, where the file system and the database have as much again; tells whether
+    /// it is whole.
     pub fn rebuild_reserve(&self) -> bool {
         let path = self.reserve_path();
         let there = std::fs::metadata(&path).map_or(0, |file| file.len());
@@ -205,7 +227,10 @@ impl Room {
             return true;
         }
         let free = ask_free(&self.dir).unwrap_or(0) + there;
-        if free < self.reserve.saturating_mul(2) {
+        // The log needs room of its own.
+        let least = self.reserve.saturating_add(self.log());
+        let twice = self.reserve.saturating_mul(2);
+        if free < least || free.saturating_add(self.reusable()) < twice {
             return false;
         }
         let file = OpenOptions::new()

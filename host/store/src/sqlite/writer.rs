@@ -432,6 +432,13 @@ impl Writer {
             self.trouble = false;
             return;
         }
+        if self.room.has_reusable() {
+            // What is in the log takes space twice, and could do with that of removed batches.
+            self.checkpoint();
+            if self.stumbled {
+                return;
+            }
+        }
         let written = self.transaction(|applier| {
             // Changes a page, so that it is really written.
             applier.execute(
@@ -467,7 +474,18 @@ impl Writer {
             false => "PRAGMA wal_checkpoint(PASSIVE)",
         };
         let conn = &self.applier.conn;
-        let result: rusqlite::Result<i64> = conn.query_row(sql, [], |row| row.get(0));
+        let copy = || conn.query_row(sql, [], |row| row.get::<_, i64>(0));
+        let result = match copy() {
+            // With what removed batches have left, the reserve can be whole again afterwards.
+            Err(error)
+                if self.room.has_reusable()
+                    && error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+                    && self.room.release_reserve() =>
+            {
+                copy()
+            }
+            result => result,
+        };
         match result {
             Ok(_) => {
                 self.log.store(0, Ordering::Relaxed);
@@ -481,9 +499,12 @@ impl Writer {
     fn count_room(&self) {
         let conn = &self.applier.conn;
         let pages = |name| schema::number(conn, name).unwrap_or(0);
-        let used = (pages("page_count") - pages("freelist_count")) * pages("page_size");
-        self.room
-            .set_used((used + self.applier.blob_bytes).max(0) as u64);
+        let (unused, size) = (pages("freelist_count"), pages("page_size"));
+        let used = (pages("page_count") - unused) * size;
+        self.room.set_used(
+            (used + self.applier.blob_bytes).max(0) as u64,
+            (unused * size).max(0) as u64,
+        );
     }
 }
 
