@@ -8,6 +8,7 @@
 //! - [`mps`] and [`lp`]: readers of the MPS and CPLEX LP formats, and
 //!   [`read`], which tells the two apart;
 //! - [`Format`]: which file format some bytes are in;
+//! - [`Options`]: the options of a solve, as the arguments of its job;
 //! - [`Solution`]: what every plugin returns, and its CBOR encoding.
 //!
 //! The readers accept arbitrary bytes. They never panic, and the memory they
@@ -18,12 +19,14 @@ mod format;
 pub mod lp;
 mod model;
 pub mod mps;
+mod options;
 mod solution;
 
 pub use error::ReadError;
 pub use format::Format;
 pub use model::{Column, Entry, Model, Row, Sense};
-pub use solution::{FitStatistics, Solution, SolutionError, Status};
+pub use options::{OptionError, Options};
+pub use solution::{Basis, FitStatistics, Solution, SolutionError, Status};
 
 /// Reads a model in MPS or LP format, whichever [`Format::detect`] finds.
 ///

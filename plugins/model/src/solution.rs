@@ -28,6 +28,18 @@ pub enum Status {
     /// The solver ran out of iterations or nodes; the values, if there are
     /// any, are the best so far.
     IterationLimit,
+    /// The time that the caller gave ran out; the values, if there are any,
+    /// are the best so far.
+    TimeLimit,
+    /// The fuel that was set aside for solving ran out; the values, if there
+    /// are any, are the best so far.
+    FuelLimit,
+    /// The formula has a satisfying assignment: the values.
+    Sat,
+    /// No assignment satisfies the formula.
+    Unsat,
+    /// The solver ended without an answer; `message` says why.
+    Unknown,
     /// The solver gave up for numerical reasons; the values, if there are
     /// any, must not be relied upon.
     NumericalFailure,
@@ -44,6 +56,11 @@ impl Status {
             Status::Unbounded => "unbounded",
             Status::InfeasibleOrUnbounded => "infeasible_or_unbounded",
             Status::IterationLimit => "iteration_limit",
+            Status::TimeLimit => "time_limit",
+            Status::FuelLimit => "fuel_limit",
+            Status::Sat => "sat",
+            Status::Unsat => "unsat",
+            Status::Unknown => "unknown",
             Status::NumericalFailure => "numerical_failure",
         }
     }
@@ -72,6 +89,10 @@ pub struct Solution {
     /// The best bound on the objective that was proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<f64>,
+    /// Relative gap between objective and bound, of mixed-integer programs:
+    /// |objective − bound| / |objective|.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<f64>,
     /// Names of the variables.
     #[serde(default)]
     pub variables: Vec<String>,
@@ -88,6 +109,9 @@ pub struct Solution {
     /// side.
     #[serde(default, with = "array", skip_serializing_if = "Vec::is_empty")]
     pub duals: Vec<f64>,
+    /// The basis of the simplex method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Basis>,
     /// Iterations of the solver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iterations: Option<u64>,
@@ -101,6 +125,17 @@ pub struct Solution {
     /// failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// A basis of a linear program: one letter for each variable and constraint,
+/// `B` basic, `L` at its lower bound, `U` at its upper bound, `Z` free and at
+/// zero, `N` not basic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Basis {
+    /// Of the variables, in their order.
+    pub variables: String,
+    /// Of the constraints, in their order.
+    pub constraints: String,
 }
 
 /// How good a least-squares fit is.
@@ -136,11 +171,13 @@ impl Solution {
             solver: solver.into(),
             objective: None,
             bound: None,
+            gap: None,
             variables: Vec::new(),
             values: Vec::new(),
             reduced_costs: Vec::new(),
             constraints: Vec::new(),
             duals: Vec::new(),
+            basis: None,
             iterations: None,
             nodes: None,
             fit: None,
