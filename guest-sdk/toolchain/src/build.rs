@@ -161,6 +161,50 @@ impl GuestToolchain {
     }
 }
 
+impl GuestToolchain {
+    /// The crates that are linked into the guests of a package of the workspace at `root`, without
+    /// those of the workspace itself: `name version licence`, one a line.
+    ///
+    /// # Errors
+    ///
+    /// [`ToolchainError::Failed`] with cargo's messages.
+    pub fn linked_crates(&self, root: &Path, package: &str) -> Result<String, ToolchainError> {
+        let mut command = self.cargo_command();
+        command
+            .current_dir(root)
+            .args(["tree", "--package", package, "--target", TARGET])
+            .args([
+                "--edges",
+                "normal,no-proc-macro",
+                "--prefix",
+                "none",
+                "--no-dedupe",
+            ])
+            .args(["--format", "{p}\t{l}"]);
+        let tree = run::output(&mut command)?;
+        let mut crates: Vec<String> = tree.lines().filter_map(linked_crate).collect();
+        crates.sort();
+        crates.dedup();
+        Ok(crates.join("\n"))
+    }
+}
+
+/// `name version licence` of a line of `cargo tree`; `None` of crates with a path, which are ours,
+/// and of macros, which are not linked.
+fn linked_crate(line: &str) -> Option<String> {
+    let (package, licence) = line.split_once('\t')?;
+    if package.contains('(') {
+        return None;
+    }
+    let (name, version) = package.split_once(" v")?;
+    let licence = if licence.is_empty() {
+        "unknown"
+    } else {
+        licence
+    };
+    Some(format!("{name} {version} {licence}"))
+}
+
 fn cargo_home() -> Option<PathBuf> {
     let set = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     set.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))

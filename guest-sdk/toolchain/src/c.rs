@@ -1,4 +1,4 @@
-//! C compilers for wasm32-wasi.
+//! C and C++ compilers for wasm32-wasi.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +9,14 @@ use crate::{TARGET, ToolchainError, cache, debian, flags, run};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CToolchain {
     clang: PathBuf,
+    cpp: Option<Cpp>,
+}
+
+/// Where the C++ standard library is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Cpp {
+    headers: PathBuf,
+    libraries: Vec<PathBuf>,
 }
 
 impl CToolchain {
@@ -21,12 +29,13 @@ impl CToolchain {
         {
             return Some(Self {
                 clang: folder.join("bin/clang"),
+                cpp: Cpp::of_debian(&folder),
             });
         }
         let sdk = std::env::var_os("WASI_SDK_PATH").map(|sdk| Path::new(&sdk).join("bin/clang"));
         sdk.into_iter()
             .chain([PathBuf::from("clang")])
-            .map(|clang| Self { clang })
+            .map(|clang| Self { clang, cpp: None })
             .find(Self::links_a_program)
     }
 
@@ -53,6 +62,37 @@ impl CToolchain {
     #[must_use]
     pub fn clang(&self) -> &Path {
         &self.clang
+    }
+
+    /// Whether it compiles C++, too: only that of the cache does, whose library is known.
+    #[must_use]
+    pub fn has_cpp(&self) -> bool {
+        self.cpp.is_some()
+    }
+
+    /// Path of clang++; see [`has_cpp`](Self::has_cpp).
+    #[must_use]
+    pub fn clangpp(&self) -> PathBuf {
+        self.clang.with_file_name("clang++")
+    }
+
+    /// Path of an archiver for object files; see [`has_cpp`](Self::has_cpp).
+    #[must_use]
+    pub fn archiver(&self) -> PathBuf {
+        self.clang.with_file_name("llvm-ar")
+    }
+
+    /// Folder with the headers of the C++ library; empty without C++.
+    #[must_use]
+    pub fn cpp_headers(&self) -> &Path {
+        let headers = self.cpp.as_ref().map(|cpp| cpp.headers.as_path());
+        headers.unwrap_or(Path::new(""))
+    }
+
+    /// Folders with the C++ library and with the parts of the C library that are linked on demand.
+    #[must_use]
+    pub fn cpp_libraries(&self) -> &[PathBuf] {
+        self.cpp.as_ref().map_or(&[], |cpp| &cpp.libraries)
     }
 
     /// Compiles and links `sources` into the WASI command `output`, looking for headers in
@@ -85,5 +125,18 @@ impl CToolchain {
         }
         command.args(sources.iter().map(AsRef::as_ref));
         run::output(&mut command).map(drop)
+    }
+}
+
+impl Cpp {
+    /// The library that Debian's packages brought into the folder, if they did.
+    fn of_debian(usr: &Path) -> Option<Self> {
+        let llvm = std::fs::read_dir(usr.join("lib")).ok()?.flatten();
+        llvm.map(|entry| entry.path())
+            .find(|folder| folder.join("include/wasm32-wasi/c++/v1").is_dir())
+            .map(|folder| Self {
+                headers: folder.join("include/wasm32-wasi/c++/v1"),
+                libraries: vec![folder.join("lib/wasm32-wasi"), usr.join("lib/wasm32-wasi")],
+            })
     }
 }

@@ -16,13 +16,11 @@ use std::process::Command;
 use crate::cache::{Draft, Lock};
 use crate::{TARGET, ToolchainError, cache, run};
 
-/// Changes whenever the layout of the folders made here changes, so that old ones are not used.
-const RECIPE: &str = "r1";
-
-/// Key of Rust toolchains made here: `rust-<recipe>-<package version>`.
+/// Key of Rust toolchains made here: `rust-<recipe>-<package version>`. The recipe changes whenever
+/// the layout of the folders made here changes, so that old ones are not used.
 pub(crate) const RUST_KIND: &str = "rust-r1-";
-/// Key of C toolchains made here: `c-<recipe>-<package version>`.
-pub(crate) const C_KIND: &str = "c-r1-";
+/// Key of C and C++ toolchains made here: `c-<recipe>-<package version>`.
+pub(crate) const C_KIND: &str = "c-r2-";
 
 /// Newest and oldest LLVM whose Debian packages are tried for C.
 /// 22 is the newest in Debian 12 today; wasm32 runtime packages (`libclang-rt-N-dev-wasm32`)
@@ -94,7 +92,7 @@ pub(crate) fn install_rust(
         let waste = usr.join(waste);
         fs::remove_dir_all(&waste).map_err(ToolchainError::io(&waste))?;
     }
-    draft.finish(&usr, &format!("rust-{RECIPE}-{version}"))
+    draft.finish(&usr, &format!("{RUST_KIND}{version}"))
 }
 
 /// Builds std with the unpacked rustc and puts its libraries into `library`.
@@ -166,7 +164,10 @@ pub(crate) fn install_c(root: &Path, progress: Progress<'_>) -> Result<PathBuf, 
             &format!("libclang-cpp{number}"),
             &format!("libclang-common-{number}-dev"),
             &format!("libclang-rt-{number}-dev-wasm32"),
+            &format!("libc++-{number}-dev-wasm32"),
+            &format!("libc++abi-{number}-dev-wasm32"),
             &format!("lld-{number}"),
+            &format!("llvm-{number}"),
             &llvm,
             "wasi-libc",
         ],
@@ -184,7 +185,9 @@ pub(crate) fn install_c(root: &Path, progress: Progress<'_>) -> Result<PathBuf, 
     )?;
     let arguments = format!("--target={TARGET} --sysroot=\"$here/..\"");
     wrap(&usr, "clang", &format!("{programs}/clang"), &arguments)?;
-    draft.finish(&usr, &format!("c-{RECIPE}-{version}"))
+    wrap(&usr, "clang++", &format!("{programs}/clang++"), &arguments)?;
+    wrap(&usr, "llvm-ar", &format!("{programs}/llvm-ar"), "")?;
+    draft.finish(&usr, &format!("{C_KIND}{version}"))
 }
 
 /// Writes `bin/<program>`: a script that runs `real` with the private libraries.

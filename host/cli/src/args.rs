@@ -82,8 +82,8 @@ pub enum Command {
     Rm(RemoveArgs),
     /// List connected workers
     Workers(ListArgs),
-    /// List built-in plugins
-    Plugins(ListArgs),
+    /// List built-in plugins, or tell all about one
+    Plugins(PluginsArgs),
     /// Issue, inspect and revoke tokens
     Token(TokenArgs),
     /// Start a coordinator, or look after one
@@ -98,6 +98,8 @@ pub enum Command {
     New(NewArgs),
     /// Check a module: what it imports, whether it is accepted, what an empty run costs
     Check(CheckArgs),
+    /// Make links by which modelling tools call this program as a solver
+    Link(LinkArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page
@@ -252,13 +254,31 @@ pub struct PlaceArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct PluginsArgs {
+    /// Plugin to tell about: formats, options, licences
+    pub name: Option<String>,
+    /// How they are printed
+    #[arg(long, default_value = "table")]
+    pub output: Format,
+}
+
+#[derive(Debug, Args)]
 pub struct SolveArgs {
     /// Problem files, or - for stdin
     #[arg(required = true, value_hint = ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
     /// Plugin to use [default: chosen by what is in the file]
-    #[arg(long)]
+    #[arg(short, long)]
     pub plugin: Option<String>,
+    /// Option of the plugin; may be repeated. `optwasm plugins NAME` lists them
+    #[arg(short, long = "option", value_name = "KEY=VALUE", value_parser = parse_pair)]
+    pub option: Vec<(String, String)>,
+    /// Wall-clock time for each problem; then its best solution so far is the answer
+    #[arg(long, value_parser = parse_duration, conflicts_with = "deadline")]
+    pub time_limit: Option<Duration>,
+    /// Fuel for each problem, such as 5G, after which the solver stops and gives its best solution
+    #[arg(long, value_name = "FUEL", value_parser = parse_count)]
+    pub fuel_for_best: Option<u64>,
     #[command(flatten)]
     pub job: JobArgs,
     #[command(flatten)]
@@ -535,6 +555,16 @@ pub struct CheckArgs {
     /// How the answer is printed
     #[arg(long, default_value = "table")]
     pub output: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct LinkArgs {
+    /// Directory for the links
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub dir: PathBuf,
+    /// Names: `highs` is the command line of HiGHS, others are solvers of AMPL's kind; `ipopt` is
+    /// one for nonlinear programs [default: optwasm-ampl, highs, ipopt]
+    pub names: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ use optwasm_protocol::BLOB_MAX;
 
 use crate::args::{InputArgs, JobArgs, MemoArg, QueueArgs};
 use crate::exit::{Exit, Failure};
+use crate::units::show_bytes;
 use crate::values;
 
 /// One input, and what to call its output.
@@ -24,19 +25,19 @@ pub fn read(args: &InputArgs) -> Result<Vec<Input>, Failure> {
         let bytes = if std::io::stdin().is_terminal() {
             Bytes::new()
         } else {
-            read_stdin()?
+            read_stdin(BLOB_MAX)?
         };
         split(args, None, bytes, &mut inputs)?;
     }
     for path in &args.inputs {
         if path.as_os_str() == "-" {
-            split(args, None, read_stdin()?, &mut inputs)?;
+            split(args, None, read_stdin(BLOB_MAX)?, &mut inputs)?;
         } else if path.is_dir() {
             for file in files_in(path)? {
-                split(args, Some(&file), read_file(&file)?, &mut inputs)?;
+                split(args, Some(&file), read_file(&file, BLOB_MAX)?, &mut inputs)?;
             }
         } else {
-            split(args, Some(path), read_file(path)?, &mut inputs)?;
+            split(args, Some(path), read_file(path, BLOB_MAX)?, &mut inputs)?;
         }
     }
     if inputs.is_empty() {
@@ -113,39 +114,40 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(exit, format!("{}: {error}", path.display()))
 }
 
-fn too_large(name: &str, size: u64) -> Failure {
+fn too_large(name: &str, max: u64) -> Failure {
     Failure::usage(format!(
-        "{name} has {size} bytes; an input may have {BLOB_MAX}"
+        "{name} is too large: an input may have {}",
+        show_bytes(max)
     ))
 }
 
-/// Reads a file, after a look at its size.
-pub fn read_file(path: &Path) -> Result<Bytes, Failure> {
+/// Reads a file of up to `max` bytes, after a look at its size.
+pub fn read_file(path: &Path, max: u64) -> Result<Bytes, Failure> {
     let failed = |error| unreadable(path, &error);
     let file = std::fs::File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let name = path.display().to_string();
-    if size > BLOB_MAX {
-        return Err(too_large(&name, size));
+    if size > max {
+        return Err(too_large(&name, max));
     }
     let mut bytes = Vec::with_capacity(size as usize);
-    let mut limited = file.take(BLOB_MAX + 1);
+    let mut limited = file.take(max + 1);
     limited.read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > BLOB_MAX {
-        return Err(too_large(&name, bytes.len() as u64));
+    if bytes.len() as u64 > max {
+        return Err(too_large(&name, max));
     }
     Ok(bytes.into())
 }
 
-/// Reads stdin to its end.
-pub fn read_stdin() -> Result<Bytes, Failure> {
+/// Reads stdin to its end, or to `max` bytes.
+pub fn read_stdin(max: u64) -> Result<Bytes, Failure> {
     let mut bytes = Vec::new();
-    let mut limited = std::io::stdin().lock().take(BLOB_MAX + 1);
+    let mut limited = std::io::stdin().lock().take(max + 1);
     limited
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(Path::new("stdin"), &error))?;
-    if bytes.len() as u64 > BLOB_MAX {
-        return Err(too_large("stdin", bytes.len() as u64));
+    if bytes.len() as u64 > max {
+        return Err(too_large("stdin", max));
     }
     Ok(bytes.into())
 }
@@ -158,7 +160,7 @@ pub fn read_module(name: &str) -> Result<Bytes, Failure> {
     {
         return Ok(Bytes::from_static(plugin.wasm));
     }
-    read_file(path).map_err(|failure| match failure.exit {
+    read_file(path, BLOB_MAX).map_err(|failure| match failure.exit {
         Exit::NotFound => Failure::new(
             Exit::NotFound,
             format!("there is no file and no plugin `{name}`"),
@@ -195,7 +197,9 @@ pub async fn batch_spec(
     template.args.clone_from(&job.args);
     template.env.clone_from(&job.env);
     for (name, file) in &job.blob {
-        let blob = client.put_blob(read_file(Path::new(file))?).await?;
+        let blob = client
+            .put_blob(read_file(Path::new(file), BLOB_MAX)?)
+            .await?;
         template.blobs.push((name.clone(), blob));
     }
     let mut spec = BatchSpec::new(template);

@@ -1,11 +1,13 @@
 //! The `optwasm` command.
 //!
-//! [`args`] says what can be typed, [`commands`] does it, one module a command; [`exit`] turns
+//! [`args`] says what can be typed, [`commands`] does it, one module a command; [`callers`] is what
+//! this program does under other names; [`exit`] turns
 //! whatever goes wrong into one line, what to type next, and an exit code. [`settings`] finds out
 //! where things are and whom to talk to; [`probe`] what this machine computes like; [`inputs`], [`output`] and [`progress`] are what comes in,
 //! what goes out, and what is shown meanwhile.
 
 mod args;
+mod callers;
 mod commands;
 mod exit;
 mod inputs;
@@ -14,9 +16,11 @@ mod probe;
 mod progress;
 mod run_batch;
 mod settings;
+mod solving;
 mod units;
 mod values;
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -25,15 +29,17 @@ use tokio::task::LocalSet;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
+use crate::callers::Caller;
 use crate::exit::{Exit, Failure};
 
 /// The argument that makes this program its own compiler process; nobody types it.
 const COMPILE: &str = "__compile";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    if arguments.get(1).map(String::as_str) == Some(COMPILE) {
-        return optwasm_sandbox::compile_child(&arguments[2..]);
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|word| word == COMPILE) {
+        let arguments: Vec<String> = std::env::args().skip(2).collect();
+        return optwasm_sandbox::compile_child(&arguments);
     }
     std::panic::set_hook(Box::new(|panic| {
         // A message that cannot be written has nowhere to go.
@@ -42,11 +48,19 @@ fn main() -> ExitCode {
             "optwasm: internal error: {panic}\nThis is a bug; please report it."
         );
     }));
-    let cli = Cli::parse();
-    init_log(cli.verbose);
-    let result = std::panic::catch_unwind(|| start(cli));
+    let result = match callers::called_as(&arguments) {
+        Some((caller, name)) => {
+            init_log(0);
+            std::panic::catch_unwind(|| start(call(caller, name)))
+        }
+        None => {
+            let cli = Cli::parse();
+            init_log(cli.verbose);
+            std::panic::catch_unwind(|| start(async { dispatch(cli).await.map(ExitCode::from) }))
+        }
+    };
     match result {
-        Ok(Ok(exit)) => exit.into(),
+        Ok(Ok(code)) => code,
         Ok(Err(failure)) => {
             failure.print();
             failure.exit.into()
@@ -72,15 +86,26 @@ fn init_log(verbose: u8) {
         .init();
 }
 
-fn start(cli: Cli) -> Result<Exit, Failure> {
+fn start(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
     // One thread drives the network; what computes has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Bug, format!("no runtime: {error}")))?;
-    let result = LocalSet::new().block_on(&runtime, dispatch(cli));
+    let result = LocalSet::new().block_on(&runtime, command);
     runtime.shutdown_background();
     result
+}
+
+/// Does what a modelling tool asks for that takes this for another program.
+async fn call(caller: Caller, name: String) -> Result<ExitCode, Failure> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match caller {
+        Caller::Ampl => callers::ampl::run(&name, &arguments)
+            .await
+            .map(ExitCode::from),
+        Caller::Highs => callers::highs::run(&arguments).await.map(ExitCode::from),
+    }
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
@@ -113,6 +138,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Plugins(args) => commands::modules::plugins(args),
         Command::Check(args) => commands::modules::check(&settings, args).await,
         Command::New(args) => commands::modules::new(args),
+        Command::Link(args) => commands::shell::link(args),
         Command::Completions(args) => commands::shell::completions(args),
         Command::Man(args) => commands::shell::man(args),
     }

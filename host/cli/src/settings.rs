@@ -172,12 +172,10 @@ pub fn sandbox_config(slots: u32, cache_dir: Option<PathBuf>) -> SandboxConfig {
         },
         Err(_) => Compiler::InProcess,
     };
-    let plugins = optwasm_bundle::plugins().iter().map(|plugin| plugin.wasm);
-    let bundled = plugins.chain([optwasm_bundle::PROBE]);
     SandboxConfig {
         cache_dir,
         compiler,
-        trusted: bundled.map(ContentId::of).collect(),
+        trusted: optwasm_bundle::ids().map(ContentId::from_bytes).collect(),
         ..SandboxConfig::new(slots)
     }
 }

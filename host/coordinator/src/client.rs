@@ -202,13 +202,17 @@ async fn answer<S: Store>(
             let batches = inner.store.batches(ENTRIES_MAX).into_iter();
             Response::Batches(batches.filter_map(|batch| hub.status(batch)).collect())
         }
-        Request::Watch(batch) => return watch(coordinator, batch, stream).await,
+        Request::Watch(batch) => {
+            let _following = Following::new(coordinator, batch);
+            return watch(coordinator, batch, stream).await;
+        }
         Request::Results {
             batch,
             order,
             cursor,
             follow,
         } => {
+            let _following = follow.then(|| Following::new(coordinator, batch));
             return results(coordinator, batch, order, cursor, follow, stream).await;
         }
         Request::Cancel(batch) => {
@@ -380,6 +384,26 @@ async fn results<S: Store>(
                 () = abandoned(&mut stream.reader) => return Ok(()),
             }
         }
+    }
+}
+
+/// Lets the hub know, while it lives, that a stream follows a batch.
+struct Following<'a, S: Store> {
+    coordinator: &'a Coordinator<S>,
+    batch: BatchId,
+}
+
+impl<'a, S: Store> Following<'a, S> {
+    fn new(coordinator: &'a Coordinator<S>, batch: BatchId) -> Self {
+        coordinator.0.hub.borrow_mut().followed(batch);
+        Self { coordinator, batch }
+    }
+}
+
+impl<S: Store> Drop for Following<'_, S> {
+    fn drop(&mut self) {
+        let inner = &self.coordinator.0;
+        inner.hub.borrow_mut().left(inner.now(), self.batch);
     }
 }
 

@@ -21,6 +21,7 @@
 //! takes up where it left when it connects again. After a restart every worker that was known is
 //! away. Each connection of a worker has an epoch; what belongs to an earlier one is dropped.
 
+mod attached;
 mod clients;
 mod commit;
 mod results;
@@ -38,6 +39,7 @@ use optwasm_scheduler as sched;
 use optwasm_store::{Record, RestoredBatch, Store, StoreError};
 use tokio::sync::Notify;
 
+use attached::Attached;
 pub use clients::{NotDone, RetryError, SubmitError};
 pub use commit::Waiter;
 use commit::{After, Pending};
@@ -90,6 +92,7 @@ pub struct Hub<S> {
     instances: HashMap<Instance, WorkerId>,
     names: BTreeMap<WorkerId, String>,
     live: HashMap<BatchId, Live>,
+    attached: Attached,
     /// Submissions with a key that are not committed yet.
     keys: HashMap<String, (BatchId, [u8; 32])>,
     effects: Vec<sched::Effect>,
@@ -268,6 +271,7 @@ impl<S: Store> Hub<S> {
             instances: HashMap::new(),
             names: BTreeMap::new(),
             live: HashMap::new(),
+            attached: Attached::default(),
             keys: HashMap::new(),
             effects: Vec::new(),
             turn: Turn::default(),
@@ -308,6 +312,9 @@ impl<S: Store> Hub<S> {
         let memory = self.store.memory(restored.batch);
         let spec = scheduled(&restored.spec, restored.jobs, memory);
         self.live.insert(restored.batch, Live::new(&restored.spec));
+        if restored.spec.attached {
+            self.attached.add(now, restored.batch);
+        }
         let mut known: BTreeMap<u32, sched::Known> = BTreeMap::new();
         for (index, end) in restored.attempts {
             let job = known.entry(index).or_insert_with(|| sched::Known {
@@ -397,6 +404,7 @@ impl<S: Store> Hub<S> {
     pub fn tick(&mut self, now: Now) {
         self.step(now, sched::Event::Tick);
         self.settle(now);
+        self.cancel_forsaken(now);
     }
 
     /// Why the coordinator must end, where it must.

@@ -46,5 +46,9 @@ pub const INLINE_MAX: usize = 64 * 1024;
 /// Largest blob that is accepted anywhere: 2 GiB, half of what a wasm32 guest can address.
 pub const BLOB_MAX: u64 = 2 << 30;
 
+/// How long an attached batch outlives the last stream that follows it, be it of results or of its
+/// status: 15 seconds, in which a client whose connection broke has tried again several times.
+pub const ATTACHED_GRACE: std::time::Duration = std::time::Duration::from_secs(15);
+
 /// Most jobs that one batch may hold: indices are 32 bits and one value is kept free.
 pub const JOBS_MAX: u32 = u32::MAX - 1;

@@ -161,6 +161,10 @@ pub struct BatchSpec {
     /// How many workers must come to the same result; at least 1.
     #[serde(default = "one")]
     pub verify: u32,
+    /// Whether it is cancelled when nobody follows it any longer: see
+    /// [`ATTACHED_GRACE`](crate::ATTACHED_GRACE).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub attached: bool,
 }
 
 /// Whether a job may be answered by the result of an identical one.
@@ -199,6 +203,7 @@ impl BatchSpec {
             id: None,
             memo: Memo::default(),
             verify: one(),
+            attached: false,
         }
     }
 }

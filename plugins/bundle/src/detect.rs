@@ -6,34 +6,71 @@ use optwasm_model::Format;
 
 use crate::{Plugin, find};
 
+/// Why no plugin solves a file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unsolved {
+    /// The file begins like none of the formats that some plugin reads.
+    #[error("no plugin reads what is in it")]
+    UnknownFormat,
+    /// The file is in a known format, but what it asks for is beyond all plugins of this build.
+    #[error("it is {0}, which no plugin here solves")]
+    Kind(&'static str),
+}
+
+/// Plugins for linear programs, with and without integer variables; the first that is there.
+const LINEAR: &[&str] = &["highs", "linear"];
+
 /// The plugin that solves the problem in `bytes`: chosen by the content and,
 /// where that begins like no format known, by the extension of the file's name.
-/// `None` if neither tells.
 ///
 /// Only what is needed to choose is looked at; that a plugin is found does not
 /// mean that the file is valid.
-pub fn detect(bytes: &[u8], file_name: Option<&str>) -> Option<&'static Plugin> {
-    find(match Format::detect(bytes) {
-        Some(Format::Mps) if has_quadratic_section(bytes) => "conic",
-        Some(Format::Mps) => "linear",
-        Some(Format::Lp) if has_bracket(bytes) => "conic",
-        Some(Format::Lp) => "linear",
-        Some(Format::Cbf | Format::Sdpa) => "conic",
-        Some(Format::Strd) => "least-squares",
-        Some(Format::Json) if is_regression(bytes) => "least-squares",
+///
+/// # Errors
+///
+/// [`Unsolved`].
+pub fn detect(bytes: &[u8], file_name: Option<&str>) -> Result<&'static Plugin, Unsolved> {
+    let (names, kind) = match Format::detect(bytes) {
+        Some(Format::Mps) if has_quadratic_section(bytes) => quadratic(bytes)?,
+        Some(Format::Lp) if has_bracket(bytes) => quadratic(bytes)?,
+        Some(Format::Mps | Format::Lp) => (LINEAR, "a linear program"),
+        Some(Format::Cbf | Format::Sdpa) => (&["conic"][..], "a conic program"),
+        Some(Format::Strd) => (&["least-squares"][..], "a nonlinear regression"),
+        Some(Format::Json) if is_regression(bytes) => {
+            (&["least-squares"][..], "a nonlinear regression")
+        }
+        Some(Format::Json) if contains(bytes, b"\"cones\"") => (&["conic"][..], "a conic program"),
         // The CBOR maps (RFC 8949, appendix B).
         None if matches!(bytes.first(), Some(0xa0..=0xbf)) && is_regression(bytes) => {
-            "least-squares"
+            (&["least-squares"][..], "a nonlinear regression")
         }
-        _ => by_extension(file_name?)?,
-    })
+        _ => file_name
+            .and_then(by_extension)
+            .ok_or(Unsolved::UnknownFormat)?,
+    };
+    let mut found = names.iter().filter_map(|name| find(name));
+    found.next().ok_or(Unsolved::Kind(kind))
 }
 
-fn by_extension(file_name: &str) -> Option<&'static str> {
+/// Which plugins solve something, and what it is.
+type Choice = (&'static [&'static str], &'static str);
+
+/// For a file with a quadratic objective, which is read to see whether it has integer variables.
+fn quadratic(bytes: &[u8]) -> Result<Choice, Unsolved> {
+    match optwasm_model::read(bytes) {
+        Ok(model) if model.has_integers() && !model.quadratic.is_empty() => {
+            Err(Unsolved::Kind("a mixed-integer quadratic program"))
+        }
+        // What is wrong with a file, the plugin says.
+        _ => Ok((&["conic"], "a quadratic program")),
+    }
+}
+
+fn by_extension(file_name: &str) -> Option<Choice> {
     let extension = Path::new(file_name).extension()?.to_str()?;
     match extension.to_ascii_lowercase().as_str() {
-        "mps" | "lp" => Some("linear"),
-        "qps" | "cbf" | "dat-s" => Some("conic"),
+        "mps" | "lp" => Some((LINEAR, "a linear program")),
+        "qps" | "cbf" | "dat-s" => Some((&["conic"], "a conic program")),
         _ => None,
     }
 }
@@ -57,6 +94,11 @@ fn has_bracket(bytes: &[u8]) -> bool {
 
 /// Whether the names of the fields of a regression problem occur.
 fn is_regression(bytes: &[u8]) -> bool {
-    let contains = |name: &[u8]| bytes.windows(name.len()).any(|window| window == name);
-    contains(b"model") && contains(b"data") && contains(b"start")
+    [&b"model"[..], b"data", b"start"]
+        .iter()
+        .all(|name| contains(bytes, name))
+}
+
+fn contains(bytes: &[u8], text: &[u8]) -> bool {
+    bytes.windows(text.len()).any(|window| window == text)
 }

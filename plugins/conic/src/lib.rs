@@ -8,20 +8,22 @@
 //! | CPLEX LP | linear and convex quadratic programs | [`optwasm_model::lp`] |
 //! | CBF | linear, second-order, semidefinite, exponential and power cones | [`cbf`] |
 //! | SDPA sparse | semidefinite programs | [`sdpa`] |
+//! | Clarabel's JSON | all of these | [`json`] |
 //!
 //! All of them become a [`program::Program`]. Clarabel is a primal-dual
 //! interior-point method: it works to a relative accuracy of 1e-8, proves
 //! infeasibility by certificates, and does not know integer variables.
 
 pub mod cbf;
+pub mod json;
 pub mod program;
 pub mod sdpa;
 mod solver;
 
-use optwasm_model::{Format, ReadError, Solution};
+use optwasm_model::{Format, OptionError, ReadError, Solution};
 
 use program::Program;
-pub use solver::solve as solve_program;
+pub use solver::{Settings, solve as solve_program};
 
 /// Why there is no solution at all; "infeasible" is a [`Solution`], too.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +31,13 @@ pub enum SolveError {
     /// The input is not a valid file; mend it at the line named.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The model has integer variables; solve it with the plugin `linear`, or
+    /// An option is unknown or has a wrong value; mend it.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// The JSON document is no conic program; mend what it names.
+    #[error("not a conic program: {0}")]
+    Json(String),
+    /// The model has integer variables; solve it with the plugin `highs`, or
     /// drop the integrality.
     #[error("the model has integer variables, which an interior-point method cannot handle")]
     Integers,
@@ -47,8 +55,8 @@ pub enum SolveError {
 /// # Errors
 ///
 /// A [`SolveError`] if `input` is not a problem that this plugin can solve.
-pub fn solve(input: &[u8]) -> Result<Solution, SolveError> {
-    solve_program(&read(input)?)
+pub fn solve(input: &[u8], settings: &Settings) -> Result<Solution, SolveError> {
+    solve_program(&read(input)?, settings)
 }
 
 /// Reads a problem in any of the formats.
@@ -67,8 +75,9 @@ pub fn read(input: &[u8]) -> Result<Program, SolveError> {
         }
         Some(Format::Cbf) => cbf::read(input),
         Some(Format::Sdpa) => Ok(sdpa::read(input)?),
+        Some(Format::Json) => json::read(input),
         _ => Err(ReadError::UnknownFormat {
-            expected: "MPS, CPLEX LP, CBF or SDPA sparse",
+            expected: "MPS, CPLEX LP, AMPL .nl, CBF, SDPA sparse or Clarabel's JSON",
         }
         .into()),
     }

@@ -5,13 +5,57 @@ use std::f64::consts::FRAC_1_SQRT_2;
 use clarabel::algebra::CscMatrix;
 use clarabel::qdldl::{QDLDLFactorisation, QDLDLSettings};
 use clarabel::solver::{DefaultSettings, DefaultSolver, IPSolver, SolverStatus, SupportedConeT};
-use optwasm_model::{Sense, Solution, Status};
+use optwasm_model::{OptionError, Options, Sense, Solution, Status};
 
 use crate::SolveError;
 use crate::program::{Affine, Cone, Program, Role};
 
 /// As the solution names the solver.
 const SOLVER: &str = "Clarabel 0.11.1";
+
+/// How a program is solved; the plugin's options.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Absolute and relative tolerance on gap and feasibility.
+    pub tol: f64,
+    /// Most iterations.
+    pub max_iter: u32,
+    /// Whether the data is scaled first.
+    pub equilibrate: bool,
+    /// Whether constraints that cannot bind are left out.
+    pub presolve: bool,
+}
+
+impl Default for Settings {
+    /// Clarabel's own defaults.
+    fn default() -> Self {
+        Self {
+            tol: 1e-8,
+            max_iter: 200,
+            equilibrate: true,
+            presolve: true,
+        }
+    }
+}
+
+impl Settings {
+    /// Takes the options that `plugin.toml` lists.
+    ///
+    /// # Errors
+    ///
+    /// An [`OptionError`] if there are others, or one has a wrong value.
+    pub fn from_options(mut options: Options) -> Result<Self, OptionError> {
+        let default = Self::default();
+        let settings = Self {
+            tol: options.number("tol", 1e-14..=0.1, default.tol)?,
+            max_iter: options.number("max_iter", 1..=1_000_000, default.max_iter)?,
+            equilibrate: options.switch("equilibrate", default.equilibrate)?,
+            presolve: options.switch("presolve", default.presolve)?,
+        };
+        options.finish()?;
+        Ok(settings)
+    }
+}
 
 /// Solves a program.
 ///
@@ -20,13 +64,13 @@ const SOLVER: &str = "Clarabel 0.11.1";
 /// [`SolveError::NotConvex`] if the quadratic objective is not convex (for
 /// maximization: not concave), and [`SolveError::Solver`] if Clarabel refuses
 /// the problem.
-pub fn solve(program: &Program) -> Result<Solution, SolveError> {
+pub fn solve(program: &Program, settings: &Settings) -> Result<Solution, SolveError> {
     let sign = match program.sense {
         Sense::Minimize => 1.0,
         Sense::Maximize => -1.0,
     };
     check_convex(program, sign)?;
-    let run = run(program, sign)?;
+    let run = run(program, sign, settings)?;
     let mut solution = Solution::without_values(Status::NumericalFailure, SOLVER);
     solution.iterations = Some(u64::from(run.iterations));
     solution.status = match run.status {
@@ -40,7 +84,7 @@ pub fn solve(program: &Program) -> Result<Solution, SolveError> {
             let mut feasibility = program.clone();
             feasibility.cost.fill(0.0);
             feasibility.quadratic.clear();
-            match self::run(&feasibility, sign)?.status {
+            match self::run(&feasibility, sign, settings)?.status {
                 SolverStatus::Solved => Status::Unbounded,
                 SolverStatus::PrimalInfeasible => Status::Infeasible,
                 _ => Status::InfeasibleOrUnbounded,
@@ -81,7 +125,7 @@ struct Run {
     z: Vec<f64>,
 }
 
-fn run(program: &Program, sign: f64) -> Result<Run, SolveError> {
+fn run(program: &Program, sign: f64, settings: &Settings) -> Result<Run, SolveError> {
     let n = program.cost.len();
     let cost: Vec<f64> = program.cost.iter().map(|c| sign * c).collect();
     let mut cones = Vec::new();
@@ -136,6 +180,12 @@ fn run(program: &Program, sign: f64) -> Result<Run, SolveError> {
     let p = quadratic_matrix(program, sign, 0.0);
     let settings = DefaultSettings {
         verbose: false,
+        max_iter: settings.max_iter,
+        tol_gap_abs: settings.tol,
+        tol_gap_rel: settings.tol,
+        tol_feas: settings.tol,
+        equilibrate_enable: settings.equilibrate,
+        presolve_enable: settings.presolve,
         ..DefaultSettings::default()
     };
     let mut solver = DefaultSolver::new(&p, &cost, &a, &b, &cones, settings)

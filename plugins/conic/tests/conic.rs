@@ -4,10 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 use optwasm_model::{Solution, Status};
-use optwasm_plugin_conic::{SolveError, solve};
+use optwasm_plugin_conic::{Settings, SolveError, solve};
 
 fn read(text: &str) -> Solution {
-    solve(text.as_bytes()).unwrap_or_else(|error| panic!("{error}: {text}"))
+    solve(text.as_bytes(), &Settings::default()).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 #[track_caller]
@@ -253,7 +253,7 @@ fn what_the_plugin_cannot_solve_is_an_error() {
             "line 5: expected an element on the diagonal, found `0 1 1 2 1`",
         ),
     ] {
-        match solve(text.as_bytes()) {
+        match solve(text.as_bytes(), &Settings::default()) {
             Err(error) => assert_eq!(error.to_string(), message, "{text}"),
             Ok(solution) => panic!("{text}: {solution:?}"),
         }
@@ -299,5 +299,41 @@ mod robustness {
             read(&CBF.as_bytes()[..CBF.len() - 25]),
             Err(SolveError::Read(_))
         ));
+    }
+}
+
+#[test]
+fn clarabels_json_is_read() {
+    // min ½(x² + y²) − y with x + y = 1 and (1, x, y) in the second-order cone.
+    let text = r#"{
+        "P": {"m": 2, "n": 2, "colptr": [0, 1, 2], "rowval": [0, 1], "nzval": [1.0, 1.0]},
+        "q": [0.0, -1.0],
+        "A": {"m": 4, "n": 2, "colptr": [0, 2, 4], "rowval": [0, 2, 0, 3],
+              "nzval": [1.0, -1.0, 1.0, -1.0]},
+        "b": [1.0, 1.0, 0.0, 0.0],
+        "cones": [{"ZeroConeT": 1}, {"SecondOrderConeT": 3}]
+    }"#;
+    let solution = read(text);
+    assert_eq!(solution.status, Status::Optimal);
+    assert_close(solution.objective.unwrap(), -0.5);
+    assert_close(solution.value("x1").unwrap(), 1.0);
+    for (from, to) in [
+        ("\"b\": [1.0, ", "\"b\": ["),
+        ("[0, 2, 4]", "[0, 5, 4]"),
+        ("\"rowval\": [0, 1]", "\"rowval\": [0, 7]"),
+        ("\"SecondOrderConeT\": 3", "\"SecondOrderConeT\": 4"),
+        ("\"ZeroConeT\"", "\"Nonsense\""),
+        ("\"ZeroConeT\": 1", "\"PowerConeT\": 1.5"),
+        (
+            "{\"ZeroConeT\": 1}",
+            "{\"GenPowerConeT\": [[0.5, 0.5], 18446744073709551615]}",
+        ),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let broken = text.replace(from, to);
+        assert!(
+            solve(broken.as_bytes(), &Settings::default()).is_err(),
+            "{to}"
+        );
     }
 }

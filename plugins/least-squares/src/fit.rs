@@ -7,7 +7,7 @@
 
 use levenberg_marquardt::{LeastSquaresProblem, LevenbergMarquardt, TerminationReason};
 use nalgebra::{DMatrix, DVector, Dyn, Owned};
-use optwasm_model::{FitStatistics, Solution, Status};
+use optwasm_model::{FitStatistics, OptionError, Options, Solution, Status};
 
 use crate::expression::Evaluator;
 use crate::problem::Problem;
@@ -15,9 +15,43 @@ use crate::problem::Problem;
 /// As the solution names the solver.
 const SOLVER: &str = "levenberg-marquardt 0.15.0";
 
-/// Model evaluations allowed, times the number of parameters plus one. The
-/// crate's default of 100 is too few for NIST's `MGH17` and the like.
-const PATIENCE: usize = 1000;
+/// How a fit is made; the plugin's options.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Relative tolerance on residuals, parameters and gradient.
+    pub tol: f64,
+    /// Model evaluations allowed for each start, times the number of parameters
+    /// plus one.
+    pub patience: usize,
+}
+
+impl Default for Settings {
+    /// The crate's own tolerance, and ten times its patience, which is too little
+    /// for NIST's `MGH17` and the like.
+    fn default() -> Self {
+        Self {
+            tol: 30.0 * f64::EPSILON,
+            patience: 1000,
+        }
+    }
+}
+
+impl Settings {
+    /// Takes the options that `plugin.toml` lists.
+    ///
+    /// # Errors
+    ///
+    /// An [`OptionError`] if there are others, or one has a wrong value.
+    pub fn from_options(mut options: Options) -> Result<Self, OptionError> {
+        let default = Self::default();
+        let settings = Self {
+            tol: options.number("tol", f64::EPSILON..=0.1, default.tol)?,
+            patience: options.number("patience", 1..=1_000_000, default.patience)?,
+        };
+        options.finish()?;
+        Ok(settings)
+    }
+}
 
 /// Residual that stands for "the model is not defined here". It makes the
 /// method take a shorter step. Its square, summed over all observations, must
@@ -31,11 +65,11 @@ const DEPENDENT: f64 = 1e-14;
 
 /// Fits the model. Calls `report` with the number of starting points done
 /// after every one of them.
-pub fn fit(problem: &Problem, mut report: impl FnMut(usize)) -> Solution {
+pub fn fit(problem: &Problem, settings: &Settings, mut report: impl FnMut(usize)) -> Solution {
     let mut best: Option<Fit> = None;
     let mut evaluations = 0;
     for (index, start) in problem.starts.iter().enumerate() {
-        let fit = run(problem, index, start);
+        let fit = run(problem, settings, index, start);
         evaluations += fit.evaluations;
         let better = match &best {
             None => true,
@@ -87,13 +121,16 @@ impl Fit {
     }
 }
 
-fn run(problem: &Problem, start: usize, from: &[f64]) -> Fit {
+fn run(problem: &Problem, settings: &Settings, start: usize, from: &[f64]) -> Fit {
     let target = Target {
         problem,
         parameters: DVector::from_column_slice(from),
     };
     let (target, report) = LevenbergMarquardt::new()
-        .with_patience(PATIENCE)
+        .with_patience(settings.patience)
+        .with_ftol(settings.tol)
+        .with_xtol(settings.tol)
+        .with_gtol(settings.tol)
         .minimize(target);
     let residuals = target.values();
     let sum_of_squares = if residuals.iter().all(|r| r.is_finite()) {

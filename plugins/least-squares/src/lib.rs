@@ -29,7 +29,7 @@ pub mod strd;
 
 use optwasm_model::{Format, ReadError, Solution};
 
-pub use fit::fit;
+pub use fit::{Settings, fit};
 use problem::{Problem, ProblemError};
 
 /// Reads and fits a problem. Calls `report(starting points done, starting
@@ -40,11 +40,12 @@ use problem::{Problem, ProblemError};
 /// A [`ProblemError`] if `input` is not a regression problem.
 pub fn solve_reporting(
     input: &[u8],
+    settings: &Settings,
     mut report: impl FnMut(usize, usize),
 ) -> Result<Solution, ProblemError> {
     let problem = read(input)?;
     let starts = problem.starts.len();
-    Ok(fit(&problem, |done| report(done, starts)))
+    Ok(fit(&problem, settings, |done| report(done, starts)))
 }
 
 /// Reads and fits a problem.
@@ -53,7 +54,7 @@ pub fn solve_reporting(
 ///
 /// A [`ProblemError`] if `input` is not a regression problem.
 pub fn solve(input: &[u8]) -> Result<Solution, ProblemError> {
-    solve_reporting(input, |_, _| ())
+    solve_reporting(input, &Settings::default(), |_, _| ())
 }
 
 /// Reads a problem in any of the formats.

@@ -16,6 +16,9 @@ pub enum ProblemError {
     /// The input is not a valid file; mend it at the line named.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// An option is unknown or has a wrong value; mend it.
+    #[error(transparent)]
+    Option(#[from] optwasm_model::OptionError),
     /// The input is JSON or CBOR, but not a problem.
     #[error("not a regression problem: {0}")]
     Decode(String),

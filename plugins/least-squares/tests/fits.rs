@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use optwasm_model::{Solution, Status};
-use optwasm_plugin_least_squares::{problem::ProblemError, solve, solve_reporting};
+use optwasm_plugin_least_squares::{Settings, problem::ProblemError, solve, solve_reporting};
 use proptest::prelude::*;
 
 const FILES: [(&str, &str); 4] = [
@@ -107,7 +107,10 @@ fn every_start_is_tried_and_the_best_is_kept() {
     let json = r#"{"model": "y = a*exp(-b*x)", "data": {"x": [1, 2, 3], "y": [2, 1, 0.5]},
                    "start": [{"a": 1, "b": 1000}, {"a": 1, "b": 1}]}"#;
     let mut starts = Vec::new();
-    let solution = solve_reporting(json.as_bytes(), |done, of| starts.push((done, of))).unwrap();
+    let solution = solve_reporting(json.as_bytes(), &Settings::default(), |done, of| {
+        starts.push((done, of))
+    })
+    .unwrap();
     assert_eq!(starts, [(1, 2), (2, 2)]);
     assert_eq!(solution.fit.as_ref().unwrap().start, 1);
     assert_close(solution.value("a").unwrap(), 4.0, 1e-9);

@@ -2,13 +2,13 @@
 //!
 //! [`solve`] reads a model in MPS or CPLEX LP format and solves it by the
 //! simplex method and branch and bound. A mixed-integer solution is called
-//! optimal if it is proved to be within the relative gap [`MIP_GAP`] of the
-//! optimum.
+//! optimal if it is proved to be within a relative gap of the optimum, [`MIP_GAP`]
+//! unless the option `mip_rel_gap` says otherwise.
 
 mod dive;
 mod solver;
 
-use optwasm_model::{ReadError, Solution};
+use optwasm_model::{OptionError, Options, ReadError, Solution};
 
 pub use solver::{MIP_GAP, solve_model};
 
@@ -18,6 +18,9 @@ pub enum SolveError {
     /// The input is not a valid file; mend it at the line named.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// An option is unknown or has a wrong value; mend it.
+    #[error(transparent)]
+    Option(#[from] OptionError),
     /// The objective is quadratic; solve the model with the plugin `conic`.
     #[error("the objective is quadratic, which the simplex method cannot handle")]
     Quadratic,
@@ -32,7 +35,7 @@ pub enum SolveError {
 ///
 /// A [`SolveError`] if `input` is not a model that this plugin can solve.
 pub fn solve(input: &[u8]) -> Result<Solution, SolveError> {
-    solve_reporting(input, |_| ())
+    solve_reporting(input, Options::default(), |_| ())
 }
 
 /// Reads and solves a model. Calls `report` with every better solution of a
@@ -43,7 +46,10 @@ pub fn solve(input: &[u8]) -> Result<Solution, SolveError> {
 /// A [`SolveError`] if `input` is not a model that this plugin can solve.
 pub fn solve_reporting(
     input: &[u8],
+    mut options: Options,
     report: impl FnMut(&Solution),
 ) -> Result<Solution, SolveError> {
-    solve_model(&optwasm_model::read(input)?, report)
+    let gap = options.number("mip_rel_gap", 0.0..=f64::INFINITY, MIP_GAP)?;
+    options.finish()?;
+    solve_model(&optwasm_model::read(input)?, gap, report)
 }

@@ -23,7 +23,7 @@ const NODES_PER_REPORT: u64 = 500;
 /// microlp keeps bounds of integer variables as 32-bit numbers.
 const INTEGER_LIMITS: (f64, f64) = (i32::MIN as f64, i32::MAX as f64);
 
-/// Solves a model. Calls `report` with every better solution of a
+/// Solves a model, to the relative gap `gap` if it is mixed-integer. Calls `report` with every better solution of a
 /// mixed-integer program that is found on the way.
 ///
 /// # Errors
@@ -31,6 +31,7 @@ const INTEGER_LIMITS: (f64, f64) = (i32::MIN as f64, i32::MAX as f64);
 /// [`SolveError::Quadratic`] and [`SolveError::Solver`].
 pub fn solve_model(
     model: &Model,
+    gap: f64,
     mut report: impl FnMut(&Solution),
 ) -> Result<Solution, SolveError> {
     if !model.quadratic.is_empty() {
@@ -48,7 +49,7 @@ pub fn solve_model(
     } else {
         None
     };
-    let answer = run(&problem, hint, |outcome| {
+    let answer = run(&problem, hint, gap, |outcome| {
         let found = solution(model, &variables, outcome, Status::Feasible);
         report(&found);
     });
@@ -119,11 +120,12 @@ fn problem(model: &Model, integers: bool) -> (Problem, Vec<Variable>) {
 fn run(
     problem: &Problem,
     hint: Option<Vec<(Variable, f64)>>,
+    gap: f64,
     mut found: impl FnMut(&SolveOutcome),
 ) -> Result<SolveOutcome, Error> {
     let mut options = SolveOptions::default();
     options.warm_start = hint;
-    options.mip_gap = MIP_GAP;
+    options.mip_gap = gap;
     options.node_limit = Some(NODES_PER_REPORT);
     match search(problem, options.clone(), &mut found) {
         Err(Error::InternalError(_)) => {

@@ -3,7 +3,7 @@
 // In a test, to panic is to fail.
 #![allow(clippy::unwrap_used)]
 
-use optwasm_model::{Solution, Status};
+use optwasm_model::{Options, Solution, Status};
 use optwasm_plugin_linear::{SolveError, solve, solve_reporting};
 
 fn lp(text: &str) -> Solution {
@@ -74,7 +74,10 @@ fn statuses_other_than_optimal() {
 fn better_solutions_are_reported_in_order() {
     let file = include_bytes!("../../../tests/data/lseu.mps");
     let mut found: Vec<Solution> = Vec::new();
-    let last = solve_reporting(file, |solution| found.push(solution.clone())).unwrap();
+    let last = solve_reporting(file, Options::default(), |solution| {
+        found.push(solution.clone())
+    })
+    .unwrap();
     assert_eq!(last.objective, Some(1120.0));
     assert!(!found.is_empty());
     for pair in found.windows(2) {

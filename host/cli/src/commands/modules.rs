@@ -2,48 +2,132 @@
 
 use std::path::Path;
 
+use optwasm_bundle::{Linked, OptionSpec, Plugin};
 use optwasm_client::{Limits, Outcome};
 use optwasm_protocol::ContentId;
 use optwasm_sandbox::{Control, EngineKind, Job, PrepareError, Sandbox, Setup, gate};
 use optwasm_toolchain::{GuestToolchain, Origin, template};
 use serde_json::{Value as Json, json};
 
-use crate::args::{CheckArgs, Format, ListArgs, NewArgs};
+use crate::args::{CheckArgs, Format, NewArgs, PluginsArgs};
 use crate::exit::{Exit, Failure};
 use crate::inputs;
 use crate::output::{print, table};
 use crate::settings::{Settings, sandbox_config};
+use crate::solving::find_plugin;
 use crate::units::{show_bytes, show_count, show_micros};
 
-pub fn plugins(args: ListArgs) -> Result<Exit, Failure> {
-    let json = |plugin: &optwasm_bundle::Plugin| {
-        json!({
-            "schema": "optwasm.plugin/1",
-            "name": plugin.name,
-            "version": plugin.version,
-            "summary": plugin.summary,
-            "formats": plugin.formats,
-            "module": ContentId::of(plugin.wasm).to_string(),
-        })
-    };
+pub fn plugins(args: PluginsArgs) -> Result<Exit, Failure> {
+    if let Some(name) = &args.name {
+        let plugin = find_plugin(name)?;
+        match args.output {
+            Format::Quiet => {}
+            Format::Json | Format::Jsonl => print(json_of(plugin))?,
+            Format::Table => print_plugin(plugin)?,
+        }
+        return Ok(Exit::Success);
+    }
     let all = optwasm_bundle::plugins();
     match args.output {
         Format::Quiet => {}
         Format::Json => {
-            let plugins: Json = all.iter().map(json).collect();
+            let plugins: Json = all.iter().map(json_of).collect();
             print(json!({ "schema": "optwasm.plugins/1", "plugins": plugins }))?;
         }
-        Format::Jsonl => all.iter().try_for_each(|plugin| print(json(plugin)))?,
+        Format::Jsonl => all.iter().try_for_each(|plugin| print(json_of(plugin)))?,
         Format::Table => {
-            let mut table = table(["NAME", "VERSION", "READS", "SOLVES"]);
+            let mut table = table(["NAME", "SOLVER", "LICENCE", "READS", "SOLVES"]);
             for plugin in all {
-                let formats = plugin.formats.join(", ");
-                table.add_row([plugin.name, plugin.version, &formats, plugin.summary]);
+                let manifest = &plugin.manifest;
+                table.add_row([
+                    &manifest.name,
+                    &manifest.solver,
+                    &manifest.licence,
+                    &manifest.formats.join(", "),
+                    &manifest.summary,
+                ]);
             }
             print(table)?;
         }
     }
     Ok(Exit::Success)
+}
+
+fn json_of(plugin: &Plugin) -> Json {
+    let manifest = &plugin.manifest;
+    let option = |option: &OptionSpec| {
+        json!({
+            "name": option.name,
+            "type": option.kind.name(),
+            "default": option.default.as_ref().map(|_| option.default_text()),
+            "min": option.min,
+            "max": option.max,
+            "choices": option.choices,
+            "about": option.about,
+        })
+    };
+    let linked = |linked: &Linked| json!({ "name": linked.name, "version": linked.version, "licence": linked.licence });
+    json!({
+        "schema": "optwasm.plugin/1",
+        "name": manifest.name,
+        "version": optwasm_bundle::VERSION,
+        "summary": manifest.summary,
+        "solves": manifest.solves,
+        "formats": manifest.formats,
+        "returns": manifest.returns,
+        "statuses": manifest.statuses,
+        "limits": manifest.limits,
+        "solver": manifest.solver,
+        "licence": manifest.licence,
+        "options": manifest.options.iter().map(option).collect::<Json>(),
+        "linked": plugin.linked.iter().map(linked).collect::<Json>(),
+        "output": "optwasm.solution/1",
+        "module": ContentId::from_bytes(plugin.id).to_string(),
+        "module_bytes": plugin.wasm.len(),
+    })
+}
+
+fn print_plugin(plugin: &Plugin) -> Result<(), Failure> {
+    let manifest = &plugin.manifest;
+    print(format_args!("{}: {}", manifest.name, manifest.summary))?;
+    let id = ContentId::from_bytes(plugin.id);
+    let size = show_bytes(plugin.wasm.len() as u64);
+    for (title, text) in [
+        ("solves", &manifest.solves),
+        ("reads", &manifest.formats.join(", ")),
+        ("returns", &manifest.returns),
+        ("statuses", &manifest.statuses.join(", ")),
+        ("limits", &manifest.limits),
+        ("solver", &manifest.solver),
+        ("licence", &manifest.licence),
+        ("module", &format!("{id}, {size}")),
+    ] {
+        if !text.is_empty() {
+            print(format_args!("{title:<10}{text}"))?;
+        }
+    }
+    if !manifest.options.is_empty() {
+        let mut options = table(["OPTION", "TAKES", "DEFAULT", "ABOUT"]);
+        for option in &manifest.options {
+            options.add_row([
+                &option.name,
+                &option.expected(),
+                &option.default_text(),
+                &option.about,
+            ]);
+        }
+        print(format_args!("\n{options}"))?;
+    }
+    let mut linked = table(["LINKED IN", "VERSION", "LICENCE"]);
+    for Linked {
+        name,
+        version,
+        licence,
+    } in &plugin.linked
+    {
+        linked.add_row([name, version, licence]);
+    }
+    print(format_args!("\n{linked}"))
 }
 
 /// What an empty run may use: enough to start, little enough to be quick.

@@ -1,11 +1,13 @@
-//! `optwasm completions` and `man`.
+//! `optwasm completions`, `man` and `link`.
 
 use std::io::Write;
 
 use clap::CommandFactory;
 
-use crate::args::{Cli, CompletionsArgs, ManArgs};
+use crate::args::{Cli, CompletionsArgs, LinkArgs, ManArgs};
+use crate::callers;
 use crate::exit::{Exit, Failure};
+use crate::output::print;
 
 pub fn completions(args: CompletionsArgs) -> Result<Exit, Failure> {
     let mut script = Vec::new();
@@ -26,6 +28,37 @@ pub fn man(args: ManArgs) -> Result<Exit, Failure> {
         .render(&mut page)
         .map_err(failed)?;
     write_all(&page)
+}
+
+pub fn link(args: LinkArgs) -> Result<Exit, Failure> {
+    let failed = |error| Failure::new(Exit::Storage, format!("{}: {error}", args.dir.display()));
+    let program = std::env::current_exe().map_err(failed)?;
+    std::fs::create_dir_all(&args.dir).map_err(failed)?;
+    let names = if args.names.is_empty() {
+        callers::NAMES.map(str::to_owned).to_vec()
+    } else {
+        args.names
+    };
+    for name in names {
+        if name.contains('/') || name.starts_with('-') {
+            return Err(Failure::usage(format!("`{name}` is no name for a program")));
+        }
+        let link = args.dir.join(&name);
+        // A link of an earlier installation is replaced, a program of the same name is not.
+        match std::fs::read_link(&link) {
+            Ok(_) => std::fs::remove_file(&link).map_err(failed)?,
+            Err(_) if link.exists() => {
+                return Err(Failure::usage(format!(
+                    "{} exists and is no link",
+                    link.display()
+                )));
+            }
+            Err(_) => {}
+        }
+        std::os::unix::fs::symlink(&program, &link).map_err(failed)?;
+        print(link.display())?;
+    }
+    Ok(Exit::Success)
 }
 
 fn write_all(bytes: &[u8]) -> Result<Exit, Failure> {

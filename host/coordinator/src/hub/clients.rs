@@ -72,6 +72,9 @@ impl<S: Store> Hub<S> {
             .append(vec![Record::Submitted(Box::new(record))])?;
         self.next_batch += 1;
         self.live.insert(id, Live::new(&spec));
+        if spec.attached {
+            self.attached.add(now, id);
+        }
         if let Some(key) = &spec.id {
             self.keys.insert(key.clone(), (id, digest));
         }

@@ -271,6 +271,7 @@ impl<S: Store> Hub<S> {
             // Some of its jobs run again.
             return;
         }
+        self.attached.remove(id);
         if let Some(live) = self.live.remove(&id) {
             for worker in live.workers {
                 self.tell(worker, Out::Forget(id));
@@ -292,6 +293,7 @@ impl<S: Store> Hub<S> {
                         self.keys.remove(key);
                     }
                     self.live.remove(&id);
+                    self.attached.remove(id);
                 }
                 After::Reply(sender) => {
                     let _ = sender.send(Err(error.clone()));
