@@ -54,6 +54,8 @@ pub(super) struct Header {
     pub integers: Vec<Range<usize>>,
     /// Defined variables.
     pub defined: usize,
+    /// Terms in all J segments and in all G segments.
+    pub nonzeros: [usize; 2],
 }
 
 impl Header {
@@ -87,7 +89,7 @@ impl Header {
 
         let discrete = counts(input, 2, "numbers of binary and integer variables")?;
         let discrete = |index: usize| discrete.get(index).copied().unwrap_or(0);
-        counts(input, 2, "numbers of nonzeros")?;
+        let nonzeros = counts(input, 2, "numbers of nonzeros")?;
         counts(input, 2, "lengths of names")?;
         let defined = counts(input, 5, "five numbers of common expressions")?;
         let defined = defined.iter().sum();
@@ -100,21 +102,11 @@ impl Header {
         if discrete(4) > 0 && classes.objectives <= classes.constraints {
             classes.objectives += classes.constraints - classes.both.min(classes.constraints);
         }
-        let ranges = classes.ranges(variables);
-        let nonlinear = [discrete(2), discrete(3), discrete(4)];
-        let linear = discrete(0).saturating_add(discrete(1));
-        let mut integers = Vec::new();
-        for (class, count) in ranges.iter().zip(nonlinear.into_iter().chain([linear])) {
-            if class.start > class.end || class.end > variables || count > class.len() {
-                let found = "numbers that do not";
-                return Err(ReadError::expected(
-                    at,
-                    "numbers of variables that fit together",
-                    found,
-                ));
-            }
-            integers.push(class.end - count..class.end);
-        }
+        let integers = integers(classes, variables, discrete);
+        let integers = integers.ok_or_else(|| {
+            let expected = "numbers of variables that fit together";
+            ReadError::expected(at, expected, "numbers that do not")
+        })?;
         Ok(Header {
             binary,
             options,
@@ -126,8 +118,34 @@ impl Header {
             classes,
             integers,
             defined,
+            nonzeros: [nonzeros[0], nonzeros[1]],
         })
     }
+}
+
+/// Where the integer variables are. `discrete` has the numbers of binary and
+/// of other linear ones and of those in the three nonlinear classes.
+fn integers(
+    classes: Classes,
+    variables: usize,
+    discrete: impl Fn(usize) -> usize,
+) -> Option<Vec<Range<usize>>> {
+    let [both, constraints, objectives, _] = classes.ranges(variables);
+    // Linear ones are the last of all. AMPL's own C++ library counts them as
+    // nonlinear, too, so that they may be more than their class is long.
+    let linear = discrete(0).saturating_add(discrete(1));
+    [
+        (both, discrete(2)),
+        (constraints, discrete(3)),
+        (objectives, discrete(4)),
+        (0..variables, linear),
+    ]
+    .into_iter()
+    .map(|(class, count)| {
+        let fits = class.start <= class.end && class.end <= variables && count <= class.len();
+        fits.then(|| class.end - count..class.end)
+    })
+    .collect()
 }
 
 /// The form, the options and the tolerance: `g3 1 1 0`.

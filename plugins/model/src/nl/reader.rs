@@ -18,6 +18,8 @@ const SUFFIX_REAL: i64 = 4;
 struct Reader<'a> {
     input: Input<'a>,
     header: Header,
+    /// Where the current segment begins.
+    segment_line: usize,
     constraints: Vec<Option<Expression>>,
     constraint_terms: Vec<Option<Terms>>,
     objectives: Vec<Option<(Sense, Expression)>>,
@@ -53,10 +55,12 @@ pub fn read(bytes: &[u8]) -> Result<NlModel, ReadError> {
         start: vec![0.0; header.variables],
         dual_start: vec![0.0; header.constraints],
         suffixes: Vec::new(),
+        segment_line: input.line(),
         input,
         header,
     };
     while let Some(tag) = reader.input.segment() {
+        reader.segment_line = reader.input.line();
         reader.segment(tag)?;
     }
     reader.finish()
@@ -163,7 +167,7 @@ impl Reader<'_> {
             return self.input.expected("segments of different numbers", kind);
         }
         ReadError::Duplicate {
-            line: self.input.line(),
+            line: self.segment_line,
             kind,
             name: index.to_string(),
         }
@@ -425,16 +429,31 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// Puts the parts together. Files end without a mark, so what is missing
+    /// by the header's counts is how a truncated one is known.
     fn finish(self) -> Result<NlModel, ReadError> {
-        let all = |bounds: Option<Vec<(f64, f64)>>, count: usize, segment: &str| match bounds {
-            None if count > 0 => Err(self.input.end(segment)),
-            bounds => Ok(bounds.unwrap_or_default()),
-        };
         let header = &self.header;
-        let variable_bounds = all(self.variable_bounds, header.variables, "segment b")?;
-        let constraint_bounds = all(self.constraint_bounds, header.constraints, "segment r")?;
-        let logical: Option<Vec<Expression>> = self.logical.into_iter().collect();
-        let logical = logical.ok_or_else(|| self.input.end("an L segment"))?;
+        let terms = |all: &[Option<Terms>]| all.iter().flatten().map(Vec::len).sum::<usize>();
+        if terms(&self.constraint_terms) < header.nonzeros[0] {
+            return Err(self.input.end("another J segment"));
+        }
+        if terms(&self.objective_terms) < header.nonzeros[1] {
+            return Err(self.input.end("another G segment"));
+        }
+        let variable_bounds = self
+            .variable_bounds
+            .or((header.variables == 0).then(Vec::new));
+        let variable_bounds = variable_bounds.ok_or_else(|| self.input.end("segment b"))?;
+        let row_bounds = self
+            .constraint_bounds
+            .or((header.constraints == 0).then(Vec::new));
+        let row_bounds = row_bounds.ok_or_else(|| self.input.end("segment r"))?;
+        let bodies: Option<Vec<_>> = self.constraints.into_iter().collect();
+        let bodies = bodies.ok_or_else(|| self.input.end("another C segment"))?;
+        let objectives: Option<Vec<_>> = self.objectives.into_iter().collect();
+        let objectives = objectives.ok_or_else(|| self.input.end("another O segment"))?;
+        let logical: Option<Vec<_>> = self.logical.into_iter().collect();
+        let logical = logical.ok_or_else(|| self.input.end("another L segment"))?;
 
         let mut variables: Vec<NlVariable> = variable_bounds
             .into_iter()
@@ -451,34 +470,31 @@ impl Reader<'_> {
                 variable.integer = true;
             }
         }
-        let constraints = constraint_bounds
+        let constraints = row_bounds
             .into_iter()
-            .zip(self.constraints)
+            .zip(bodies)
             .zip(self.constraint_terms)
             .zip(self.dual_start)
             .map(
                 |((((lower, upper), expression), linear), dual_start)| NlConstraint {
                     linear: linear.unwrap_or_default(),
-                    expression: expression.unwrap_or_default(),
+                    expression,
                     lower,
                     upper,
                     dual_start,
                 },
             )
             .collect();
-        let objectives = self
-            .objectives
+        let objectives = objectives
             .into_iter()
             .zip(self.objective_terms)
-            .map(|(objective, linear)| {
-                let (sense, expression) = objective.unwrap_or_default();
-                NlObjective {
-                    sense,
-                    linear: linear.unwrap_or_default(),
-                    expression,
-                }
+            .map(|((sense, expression), linear)| NlObjective {
+                sense,
+                linear: linear.unwrap_or_default(),
+                expression,
             })
             .collect();
+        // What has no V segment is not used either.
         let defined = self.defined.into_iter().map(Option::unwrap_or_default);
         Ok(NlModel {
             options: self.header.options,
