@@ -146,7 +146,12 @@ fn with_terms(body: Part, terms: &Terms) -> Part {
 fn expression(expression: &Expression, defined: &[(Arc<Expr>, usize)]) -> Result<Part, SolveError> {
     expression.fold(|node, arguments| {
         let arguments: Vec<Part> = arguments.collect();
-        let deepest = arguments.iter().map(|part| part.depth).max().unwrap_or(0);
+        let dissolves = matches!(node, Node::Operation(Operator::Add | Operator::Sum, _));
+        let depth = |part: &Part| match part.expr {
+            Expr::Sum(_) if dissolves => part.depth - 1,
+            _ => part.depth,
+        };
+        let deepest = arguments.iter().map(depth).max().unwrap_or(0);
         let (expr, levels) = match node {
             Node::Number(number) => (Expr::Const(*number), 1),
             Node::Variable(index) => (Expr::Var(*index), 1),
@@ -159,7 +164,7 @@ fn expression(expression: &Expression, defined: &[(Arc<Expr>, usize)]) -> Result
                 let argument = argument.unwrap_or(Expr::Const(0.0));
                 piecewise_linear(function, argument)
             }
-            Node::Operation(Operator::Add | Operator::Sum, _) => (sum(arguments), 1),
+            Node::Operation(..) if dissolves => (sum(arguments), 1),
             Node::Operation(operator, _) => {
                 operation(*operator, arguments.into_iter().map(|part| part.expr))?
             }
@@ -318,5 +323,85 @@ fn pieces(lines: &[(f64, f64)], breakpoints: &[f64], argument: &Arc<Expr>) -> Ex
         )),
         then_: Box::new(pieces(left, &breakpoints[..middle - 1], argument)),
         else_: Box::new(pieces(right, &breakpoints[middle..], argument)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use optwasm_model::nl;
+    use pounce_nl::nl_reader::NlTnlp;
+    use pounce_nlp::tnlp::TNLP;
+
+    use super::problem;
+
+    /// Both sides of what changes with the variables, and of the breakpoints.
+    const POINTS: [[f64; 2]; 4] = [[0.3, 0.6], [0.7, 0.2], [0.5, 0.5], [0.9, 0.95]];
+
+    #[test]
+    fn pounce_computes_what_the_model_says() {
+        let piecewise = "o64\n4\nn-1\nn0.2\nn2\nn0.4\nn3\nn0.6\nn-2\n";
+        for expression in [
+            "o0\nv0\nv1",
+            "o1\nv0\nv1",
+            "o2\nv0\nv1",
+            "o3\nv0\nv1",
+            "o5\nv0\nv1",
+            "o5\nv0\nn3",
+            "o6\nv0\nv1",
+            "o11\n3\nv0\nv1\nn0.4",
+            "o12\n3\nv0\nv1\nn0.4",
+            "o15\no1\nv0\nv1",
+            "o16\nv0",
+            "o35\no22\nv0\nv1\nv0\no2\nn3\nv1",
+            "o35\no21\no29\nv0\nn0.1\no34\no23\nv1\nv0\nn1\nn2",
+            "o35\no20\no24\nv0\nv1\no30\nv0\nn0.3\nn1\nn2",
+            "o35\no1\nv0\nv1\nn1\nn2",
+            "o72\no28\nv0\nv1\no22\nv0\nn0.8\nn1",
+            "o73\no22\nv0\nn0.4\no22\nv1\nn0.4",
+            "o70\n2\no22\nv0\nn0.8\no22\nv1\nn0.8",
+            "o71\n2\no22\nv0\nn0.4\no22\nv1\nn0.4",
+            "o37\nv0",
+            "o38\nv0",
+            "o39\nv0",
+            "o40\nv0",
+            "o41\nv0",
+            "o42\nv0",
+            "o43\nv0",
+            "o44\nv0",
+            "o45\nv0",
+            "o46\nv0",
+            "o47\nv0",
+            "o48\nv0\nv1",
+            "o49\nv0",
+            "o50\nv0",
+            "o51\nv0",
+            "o52\no0\nv0\nn1",
+            "o53\nv0",
+            "o54\n3\nv0\no54\n2\nv1\nn2\no2\nv0\nv1",
+            "o54\n0",
+            "o76\nv0\nn3",
+            "o77\nv0",
+            "o78\nn3\nv0",
+            &format!("{piecewise}v0"),
+            &format!("o2\nv1\n{piecewise}o1\nv0\nv1"),
+            "o2\nv2\nv2",
+        ] {
+            let text = format!(
+                "g3 1 1 0\n2 0 1\n0 1\n0 0\n2 2 2\n0 0\n0 0\n0 0\n0 0\n1 0 0 0 0\n\
+                 V2 2 0\n0 2\n1 0\no41\nv1\nO0 1\n{expression}\nG0 1\n1 0.5\nb\n3\n3\n"
+            );
+            let model = nl::read(text.as_bytes()).unwrap_or_else(|e| panic!("{e}: {text}"));
+            let converted = problem(&model).unwrap_or_else(|e| panic!("{e}: {text}"));
+            let mut evaluator = NlTnlp::try_new(converted).unwrap();
+            for x in POINTS {
+                // pounce minimizes the negative of what is to be maximized.
+                let found = -evaluator.eval_f(&x, true).unwrap();
+                let expected = model.objective_at(&x);
+                assert!(
+                    (found - expected).abs() < 1e-12,
+                    "{expression:?} at {x:?}: {found}"
+                );
+            }
+        }
     }
 }

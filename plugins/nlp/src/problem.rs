@@ -37,27 +37,24 @@ pub(crate) struct Watched {
 impl Watched {
     /// The current point if it is feasible and better than all before.
     fn incumbent(&mut self) -> Option<Solution> {
+        let values = with_current_user_iterate(|point| point.x.clone())?;
+        // The point comes with constraint values, but pounce 0.14.0 leaves the
+        // right-hand sides out of those of equations.
+        let mut rows = vec![0.0; self.inner.problem().m];
+        if !self.inner.eval_g(&values, true, &mut rows) {
+            return None;
+        }
         let problem = self.inner.problem();
+        let broken = violation(&rows, &problem.g_l, &problem.g_u).max(violation(
+            &values,
+            &problem.x_l,
+            &problem.x_u,
+        ));
+        let finite = values.iter().chain(&rows).all(|value| value.is_finite());
+        if !finite || broken > self.tolerance {
+            return None;
+        }
         let sign = if problem.minimize { 1.0 } else { -1.0 };
-        let violation = |values: &[f64], lower: &[f64], upper: &[f64]| {
-            let sides = values.iter().zip(lower.iter().zip(upper));
-            let each = sides.map(|(value, (lower, upper))| (lower - value).max(value - upper));
-            each.fold(0.0, f64::max)
-        };
-        let feasible = with_current_user_iterate(|point| {
-            let broken = violation(&point.g, &problem.g_l, &problem.g_u).max(violation(
-                &point.x,
-                &problem.x_l,
-                &problem.x_u,
-            ));
-            let finite = point
-                .x
-                .iter()
-                .chain(&point.g)
-                .all(|value| value.is_finite());
-            (finite && broken <= self.tolerance).then(|| point.x.clone())
-        });
-        let values = feasible??;
         let objective = sign * self.inner.eval_f(&values, true)?;
         let better = self.best.is_none_or(|best| match self.sense {
             Sense::Minimize => objective < best,
@@ -73,6 +70,13 @@ impl Watched {
         found.values = values;
         Some(found)
     }
+}
+
+/// The most that a value is beyond its bounds.
+fn violation(values: &[f64], lower: &[f64], upper: &[f64]) -> f64 {
+    let sides = values.iter().zip(lower.iter().zip(upper));
+    let each = sides.map(|(value, (lower, upper))| (lower - value).max(value - upper));
+    each.fold(0.0, f64::max)
 }
 
 impl TNLP for Watched {
