@@ -565,9 +565,9 @@ fn errors_name_the_line() {
             "line 2: expected numbers of variables, constraints and objectives, none above the length of the file, found `4000 2 1`",
         ),
         (
-            "\n 4 4 4 ",
-            "\n 2 2 4 ",
-            "line 5: expected numbers of variables that fit together, found `numbers that do not`",
+            "\n 0 0 0 0 0 ",
+            "\n 0 0 5 0 0 ",
+            "line 7: expected numbers of integer variables that their classes have room for, found `greater ones`",
         ),
     ] {
         assert!(HS71.contains(old));
