@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod callers;
 mod chaos;
 mod disk;
 mod durability;

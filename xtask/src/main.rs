@@ -1,15 +1,19 @@
 //! Development tasks.
 //!
 //! ```text
-//! cargo xtask setup    what building needs beyond cargo: a guest toolchain, kept per user
-//! cargo xtask demo     setup; a coordinator, two workers, real problems, published answers
-//! cargo xtask test     setup; format, lints, documentation, every test
-//! cargo xtask s3       the store's blobs against a server that speaks S3
-//! cargo xtask audit    licences, bans, sources and advisories of all dependencies
+//! cargo xtask setup             what building needs beyond cargo: a guest toolchain, kept per user
+//! cargo xtask demo              setup; a coordinator, two workers, real problems, published answers
+//! cargo xtask test              setup; format, lints, documentation, every test
+//! cargo xtask plugins [--twice] setup; the plugins' modules: sizes and hashes; built twice, the same
+//! cargo xtask clients [NAME…]   setup; the tests of modelling tools, with this as their solver
+//! cargo xtask s3                the store's blobs against a server that speaks S3
+//! cargo xtask audit             licences, bans, sources and advisories of all dependencies
 //! ```
 
 mod audit;
+mod clients;
 mod demo;
+mod plugins;
 mod s3;
 mod test;
 
@@ -21,14 +25,17 @@ use optwasm_toolchain::GuestToolchain;
 
 fn main() -> ExitCode {
     let task = std::env::args().nth(1).unwrap_or_default();
+    let rest: Vec<String> = std::env::args().skip(2).collect();
     let result = match task.as_str() {
         "setup" => setup(),
         "demo" => setup().and_then(|()| demo::run()),
         "test" => setup().and_then(|()| test::run()),
+        "plugins" => setup().and_then(|()| plugins::run(rest.iter().any(|word| word == "--twice"))),
+        "clients" => setup().and_then(|()| clients::run_named(&rest)),
         "s3" => s3::run_tests(),
         "audit" => audit::run(),
         _ => {
-            eprintln!("usage: cargo xtask setup|demo|test|s3|audit");
+            eprintln!("usage: cargo xtask setup|demo|test|plugins|clients|s3|audit");
             return ExitCode::from(2);
         }
     };

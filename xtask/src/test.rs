@@ -68,5 +68,6 @@ pub fn run() -> Result<()> {
             "optwasm-benches",
         ],
         &[],
-    )
+    )?;
+    crate::clients::run_short()
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use optwasm_model::Format;
+use optwasm_model::nl::{self, Degree};
 
 use crate::{Plugin, find};
 
@@ -13,8 +14,8 @@ pub enum Unsolved {
     #[error("no plugin reads what is in it")]
     UnknownFormat,
     /// The file is in a known format, but what it asks for is beyond all plugins of this build.
-    #[error("it is {0}, which no plugin here solves")]
-    Kind(&'static str),
+    #[error("it is a {0}, which no plugin here solves")]
+    Kind(String),
 }
 
 /// Plugins for linear programs, with and without integer variables; the first that is there.
@@ -33,23 +34,24 @@ pub fn detect(bytes: &[u8], file_name: Option<&str>) -> Result<&'static Plugin, 
     let (names, kind) = match Format::detect(bytes) {
         Some(Format::Mps) if has_quadratic_section(bytes) => quadratic(bytes)?,
         Some(Format::Lp) if has_bracket(bytes) => quadratic(bytes)?,
-        Some(Format::Mps | Format::Lp) => (LINEAR, "a linear program"),
-        Some(Format::Cbf | Format::Sdpa) => (&["conic"][..], "a conic program"),
-        Some(Format::Strd) => (&["least-squares"][..], "a nonlinear regression"),
+        Some(Format::Mps | Format::Lp) => (LINEAR, "linear program"),
+        Some(Format::Nl) => of_nl(bytes)?,
+        Some(Format::Cbf | Format::Sdpa) => (&["conic"][..], "conic program"),
+        Some(Format::Strd) => (&["least-squares"][..], "nonlinear regression"),
         Some(Format::Json) if is_regression(bytes) => {
-            (&["least-squares"][..], "a nonlinear regression")
+            (&["least-squares"][..], "nonlinear regression")
         }
-        Some(Format::Json) if contains(bytes, b"\"cones\"") => (&["conic"][..], "a conic program"),
+        Some(Format::Json) if contains(bytes, b"\"cones\"") => (&["conic"][..], "conic program"),
         // The CBOR maps (RFC 8949, appendix B).
         None if matches!(bytes.first(), Some(0xa0..=0xbf)) && is_regression(bytes) => {
-            (&["least-squares"][..], "a nonlinear regression")
+            (&["least-squares"][..], "nonlinear regression")
         }
         _ => file_name
             .and_then(by_extension)
             .ok_or(Unsolved::UnknownFormat)?,
     };
     let mut found = names.iter().filter_map(|name| find(name));
-    found.next().ok_or(Unsolved::Kind(kind))
+    found.next().ok_or_else(|| Unsolved::Kind(kind.to_owned()))
 }
 
 /// Which plugins solve something, and what it is.
@@ -59,18 +61,35 @@ type Choice = (&'static [&'static str], &'static str);
 fn quadratic(bytes: &[u8]) -> Result<Choice, Unsolved> {
     match optwasm_model::read(bytes) {
         Ok(model) if model.has_integers() && !model.quadratic.is_empty() => {
-            Err(Unsolved::Kind("a mixed-integer quadratic program"))
+            Err(Unsolved::Kind("mixed-integer quadratic program".to_owned()))
         }
         // What is wrong with a file, the plugin says.
-        _ => Ok((&["conic"], "a quadratic program")),
+        _ => Ok((&["conic"], "quadratic program")),
+    }
+}
+
+/// For an AMPL file, which says what kind of program it is.
+fn of_nl(bytes: &[u8]) -> Result<Choice, Unsolved> {
+    let Ok(model) = nl::read(bytes) else {
+        // What is wrong with it, the plugin says.
+        return Ok((&["nlp"], "nonlinear program"));
+    };
+    let class = model.class();
+    match class.degree {
+        _ if class.logical => Err(Unsolved::Kind(class.to_string())),
+        Degree::Linear => Ok((LINEAR, "linear program")),
+        _ if class.integers => Err(Unsolved::Kind(class.to_string())),
+        // Whether a quadratic objective is convex, nobody knows yet.
+        Degree::Quadratic => Ok((&["nlp", "conic"], "quadratic program")),
+        Degree::Nonlinear => Ok((&["nlp"], "nonlinear program")),
     }
 }
 
 fn by_extension(file_name: &str) -> Option<Choice> {
     let extension = Path::new(file_name).extension()?.to_str()?;
     match extension.to_ascii_lowercase().as_str() {
-        "mps" | "lp" => Some((LINEAR, "a linear program")),
-        "qps" | "cbf" | "dat-s" => Some((&["conic"], "a conic program")),
+        "mps" | "lp" => Some((LINEAR, "linear program")),
+        "qps" | "cbf" | "dat-s" => Some((&["conic"], "conic program")),
         _ => None,
     }
 }
