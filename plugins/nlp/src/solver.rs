@@ -154,7 +154,17 @@ fn set_options(application: &mut IpoptApplication, options: Options) -> Result<(
         };
         set.map_err(|_| wrong())?;
     }
-    Ok(())
+    // Options of Ipopt that pounce knows and has not implemented.
+    let solver = application.unimplemented_linear_solver();
+    let refusal = solver
+        .map(|name| IpoptApplication::unimplemented_linear_solver_message(&name))
+        .or_else(|| application.unimplemented_option_refusal())
+        .or_else(|| application.unimplemented_option_value_refusal())
+        .or_else(|| application.unhonored_convex_option());
+    match refusal {
+        Some(refusal) => Err(SolveError::Solver(refusal)),
+        None => Ok(()),
+    }
 }
 
 /// What an option takes.
