@@ -487,6 +487,23 @@ fn expressions_nested_too_deeply_are_errors_not_overflows() {
 }
 
 #[test]
+fn doubling_defined_variables_cost_no_time() {
+    // vᵢ₊₁ = vᵢ + vᵢ and vᵢ₊₁ = ½vᵢ·(1 + vᵢ), sixty times: 2⁶⁰ paths.
+    for double in ["o0\nv{}\nv{}", "o2\no2\nn0.5\nv{}\no0\nn1\nv{}"] {
+        let line = |i: usize| format!("V{} 0 0\n{}\n", i + 1, double.replace("{}", &i.to_string()));
+        let segments: String = (0..60).map(line).collect();
+        let text = file(
+            1,
+            1,
+            &format!("{segments}O0 0\nv60\nC0\nv60\nr\n3\nb\n0 0.5 1\nx1\n0 1"),
+        );
+        let text = text.replace("\n0 0 0 0 0\nV1", "\n60 0 0 0 0\nV1");
+        let solution = run(&text, &["max_iter=20"]);
+        assert_eq!(solution.values.len(), 1);
+    }
+}
+
+#[test]
 fn a_failing_evaluation_is_no_optimum() {
     // min log(x₀ − 2) with x₀ ≤ 1: no value anywhere.
     let text = file(1, 0, "O0 0\no43\no1\nv0\nn2\nb\n0 0 1\nx1\n0 0.5");

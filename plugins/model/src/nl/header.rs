@@ -40,7 +40,6 @@ impl Classes {
 }
 
 pub(super) struct Header {
-    pub binary: bool,
     /// Numbers that a `.sol` file repeats.
     pub options: Vec<i64>,
     /// A tolerance of the simplex method that a `.sol` file repeats.
@@ -110,7 +109,6 @@ impl Header {
             ReadError::expected(at, expected, "greater ones")
         })?;
         Ok(Header {
-            binary,
             options,
             tolerance,
             variables,
