@@ -214,6 +214,11 @@ fn ampl_stubs_are_answered_beside_them() {
     let ran = command.output().unwrap();
     assert_eq!(ran.status.code(), Some(0), "{ran:?}");
     assert!(sol("hs71").contains("\nobjno 0 400\n"), "{}", sol("hs71"));
+    let stub = place.path().join("hs71.nl").display().to_string();
+    let early = ["solve", "--local", &stub, "--fuel-for-best", "1", "--output", "json"];
+    let early = place.run(early).json();
+    assert_eq!(early["status"], "fuel_limit", "{early}");
+    assert_eq!(early["iterations"], 0);
     for (name, hundreds) in [("infeasible", "2"), ("unbounded", "3")] {
         let ran = call(&place, "optwasm-ampl", &[name, "-AMPL"]);
         assert_eq!(ran.status.code(), Some(0), "{ran:?}");

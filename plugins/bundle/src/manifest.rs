@@ -25,6 +25,10 @@ pub struct Manifest {
     /// What it cannot do.
     #[serde(default)]
     pub limits: String,
+    /// Whether the solver has options beyond those listed, of which it says itself whether it takes
+    /// them.
+    #[serde(default)]
+    pub other_options: bool,
     /// What is linked into the module and is no crate.
     #[serde(default)]
     pub linked: Vec<Linked>,
@@ -134,6 +138,9 @@ fn did_you_mean(nearest: &Option<String>) -> String {
 /// Names less alike than this are not offered; the similarity is Jaro and Winkler's, and the value
 /// that of clap for misspelt arguments.
 const ALIKE: f64 = 0.7;
+/// A name so much like one that is listed is a misspelling of it, even where others are taken, as
+/// `max_itr` is (0.975). No option of Ipopt that is not listed is as much like one that is (0.967).
+const MISSPELT: f64 = 0.97;
 
 impl Manifest {
     /// The option of that name.
@@ -141,7 +148,8 @@ impl Manifest {
         self.options.iter().find(|option| option.name == name)
     }
 
-    /// Checks that the plugin takes the option, and the option the value.
+    /// Checks that the plugin takes the option, and the option the value. Of a plugin with other
+    /// options only misspelt names are refused here.
     ///
     /// # Errors
     ///
@@ -152,8 +160,11 @@ impl Manifest {
             let nearest = self
                 .options
                 .iter()
-                .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
-                .filter(|option| likeness(option) > ALIKE);
+                .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+            if self.other_options && nearest.is_none_or(|option| likeness(option) < MISSPELT) {
+                return Ok(());
+            }
+            let nearest = nearest.filter(|option| likeness(option) > ALIKE);
             return Err(ManifestError::UnknownOption {
                 plugin: self.name.clone(),
                 name: name.to_owned(),

@@ -26,8 +26,8 @@ pub(crate) struct Watched {
     /// What a point may break constraints by and still be reported.
     pub tolerance: f64,
     pub iteration_limit: u64,
-    /// Stop when less fuel is left; 0 for never.
-    pub fuel_for_best: u64,
+    /// Stop when less fuel is left.
+    pub fuel_floor: u64,
     /// Objective of the best point reported.
     pub best: Option<f64>,
     /// Whether the fuel ran out.
@@ -97,7 +97,7 @@ impl TNLP for Watched {
         if let Some(found) = self.incumbent() {
             (self.report)(Event::Incumbent(&found));
         }
-        if self.fuel_for_best > 0 && optwasm_guest::fuel_left() < self.fuel_for_best {
+        if optwasm_guest::fuel_left() < self.fuel_floor {
             self.out_of_fuel = true;
         }
         !self.out_of_fuel

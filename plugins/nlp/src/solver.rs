@@ -42,9 +42,9 @@ const FEASIBILITY_TOLERANCE: f64 = 1e-4;
 
 /// Solves a program. Calls `report` while it goes.
 ///
-/// Options are `relax_integrality` (default false), `fuel_for_best` (when
-/// less fuel is left, the solve ends with the current point; default 0, which
-/// is never), and all of pounce's, which are Ipopt's.
+/// Options are `relax_integrality` (default false), `fuel_for_best` (when so
+/// much fuel is used, the solve ends with the current point; without it,
+/// never), and all of pounce's, which are Ipopt's.
 ///
 /// # Errors
 ///
@@ -55,7 +55,7 @@ pub fn solve_model(
     report: impl FnMut(Event<'_>) + 'static,
 ) -> Result<Solution, SolveError> {
     let relax_integrality = options.switch("relax_integrality", false)?;
-    let fuel_for_best = options.number("fuel_for_best", 0..=u64::MAX, 0)?;
+    let fuel_for_best = options.number("fuel_for_best", 1..=u64::MAX, u64::MAX)?;
     let mut application = IpoptApplication::new();
     set_options(&mut application, options)?;
     if model.has_integers() && !relax_integrality {
@@ -80,7 +80,7 @@ pub fn solve_model(
         names: model.variable_names(),
         tolerance: number("constr_viol_tol").map_or(FEASIBILITY_TOLERANCE, |v| v.0),
         iteration_limit: integer("max_iter").map_or(0, |v| u64::try_from(v.0).unwrap_or(0)),
-        fuel_for_best,
+        fuel_floor: optwasm_guest::fuel_left().saturating_sub(fuel_for_best),
         best: None,
         out_of_fuel: false,
     };

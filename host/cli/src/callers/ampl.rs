@@ -100,6 +100,15 @@ pub async fn run(name: &str, arguments: &[String]) -> Result<Exit, Failure> {
     write_sol(Path::new(&format!("{stub}.sol")), &model, &solution)?;
     if !request.quiet {
         print_answer(name, &solution)?;
+        if name == "ipopt" {
+            // Pyomo looks for these lines of Ipopt's.
+            let seconds = answer.report.wall_us as f64 / 1e6;
+            let iterations = solution.iterations.unwrap_or_default();
+            say(&format!(
+                "\nNumber of Iterations....: {iterations}\n\
+                 Total seconds in IPOPT = {seconds:.3}"
+            ))?;
+        }
     }
     Ok(Exit::Success)
 }
