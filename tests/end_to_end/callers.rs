@@ -81,8 +81,16 @@ fn highs_writes_what_highs_writes() {
         (&["--version"][..], 0, "HiGHS version 1.15.0"),
         (&["missing.mps"], 255, "File does not exist: missing.mps"),
         (&["small.lp", "--mip_rel_gab=1"], 2, ""),
-        (&["small.lp", "--time_limit=soon"], 255, "Cannot read value \"soon\""),
-        (&["small.lp", "more.lp"], 255, "Multiple files not supported"),
+        (
+            &["small.lp", "--time_limit=soon"],
+            255,
+            "Cannot read value \"soon\"",
+        ),
+        (
+            &["small.lp", "more.lp"],
+            255,
+            "Multiple files not supported",
+        ),
         (&[], 255, "Please specify filename"),
     ] {
         let ran = call(&place, "highs", args);
@@ -92,7 +100,10 @@ fn highs_writes_what_highs_writes() {
     let ran = call(&place, "highs", &["small.lp", "--mip_rel_gab=1"]);
     let said = String::from_utf8_lossy(&ran.stderr);
     assert!(said.contains("did you mean `mip_rel_gap`?"), "{said}");
-    place.file("broken.mps", "NAME x\nROWS\n N obj\n L c1\nCOLUMNS\n x c2 1\nENDATA\n");
+    place.file(
+        "broken.mps",
+        "NAME x\nROWS\n N obj\n L c1\nCOLUMNS\n x c2 1\nENDATA\n",
+    );
     let ran = call(&place, "highs", &["broken.mps"]);
     assert_eq!(ran.status.code(), Some(255));
     assert!(stdout(&ran).contains("line 6: unknown row `c2`"), "{ran:?}");
@@ -110,30 +121,64 @@ fn a_time_limit_gives_the_best_solution_and_its_bound() {
     let ran = call(&place, "highs", &args);
     let took = begun.elapsed();
     assert_eq!(ran.status.code(), Some(1), "{ran:?}");
-    assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(30), "{took:?}");
+    assert!(
+        took >= Duration::from_secs(3) && took < Duration::from_secs(30),
+        "{took:?}"
+    );
     let log = stdout(&ran);
-    assert!(log.contains("Status            Time limit reached"), "{log}");
+    assert!(
+        log.contains("Status            Time limit reached"),
+        "{log}"
+    );
     assert!(log.contains("Solution status   feasible"), "{log}");
     let solution = std::fs::read_to_string(place.path().join("hard.sol")).unwrap();
-    assert!(solution.starts_with("Model status\nTime limit reached\n"), "{solution}");
+    assert!(
+        solution.starts_with("Model status\nTime limit reached\n"),
+        "{solution}"
+    );
     assert!(solution.contains("\nFeasible\nObjective "), "{solution}");
 
     let answer = place
-        .run(["solve", "--local", "hard.lp", "--time-limit", "3s", "--output", "json"])
+        .run([
+            "solve",
+            "--local",
+            "hard.lp",
+            "--time-limit",
+            "3s",
+            "--output",
+            "json",
+        ])
         .json();
     assert_eq!(answer["status"], "time_limit", "{answer}");
-    let (objective, bound) = (answer["objective"].as_f64().unwrap(), answer["bound"].as_f64().unwrap());
-    assert!(0.0 < objective && objective < bound && bound < 120.0 * 1000.0, "{answer}");
+    let (objective, bound) = (
+        answer["objective"].as_f64().unwrap(),
+        answer["bound"].as_f64().unwrap(),
+    );
+    assert!(
+        0.0 < objective && objective < bound && bound < 120.0 * 1000.0,
+        "{answer}"
+    );
     // The same with a budget of fuel, which is the same wherever it runs.
     let by_fuel = || {
         place
-            .run(["solve", "--local", "hard.lp", "--fuel-for-best", "5G", "--output", "json"])
+            .run([
+                "solve",
+                "--local",
+                "hard.lp",
+                "--fuel-for-best",
+                "5G",
+                "--output",
+                "json",
+            ])
             .json()
     };
     let (first, second) = (by_fuel(), by_fuel());
     assert_eq!(first["status"], "fuel_limit", "{first}");
     assert_eq!(first["outcome"], "ok");
-    assert!(first["objective"].as_f64().unwrap() < first["bound"].as_f64().unwrap(), "{first}");
+    assert!(
+        first["objective"].as_f64().unwrap() < first["bound"].as_f64().unwrap(),
+        "{first}"
+    );
     assert_eq!(first["objective"], second["objective"]);
     assert_eq!(first["fuel"], second["fuel"]);
 }
@@ -145,7 +190,10 @@ fn sixty_four_callers_at_once_get_their_own_answers() {
     let _workers = [place.worker("a", &[]), place.worker("b", &[])];
     let callers: Vec<_> = (0..64)
         .map(|n| {
-            let model = format!("max\n obj: x + y\nst\n c: x + 2 y <= {}\nbounds\n x <= 1\nend\n", 3 + 2 * n);
+            let model = format!(
+                "max\n obj: x + y\nst\n c: x + 2 y <= {}\nbounds\n x <= 1\nend\n",
+                3 + 2 * n
+            );
             place.file(&format!("m{n}.lp"), model);
             let solution = format!("--solution_file=m{n}.sol");
             let log = format!("--log_file=m{n}.log");
@@ -197,16 +245,27 @@ fn a_caller_that_dies_takes_its_job_with_it() {
 fn ampl_stubs_are_answered_beside_them() {
     let place = shared();
     let stub = |name: &str| {
-        let source = format!("{}/../../plugins/nlp/tests/data/{name}.nl", env!("CARGO_MANIFEST_DIR"));
+        let source = format!(
+            "{}/../../plugins/nlp/tests/data/{name}.nl",
+            env!("CARGO_MANIFEST_DIR")
+        );
         std::fs::copy(source, place.path().join(format!("{name}.nl"))).unwrap();
     };
     for name in ["hs71", "infeasible", "unbounded"] {
         stub(name);
     }
-    let sol = |name: &str| std::fs::read_to_string(place.path().join(format!("{name}.sol"))).unwrap();
-    let ran = call(&place, "optwasm-ampl", &["hs71", "-AMPL", "tol=1e-9", "timelimit=None"]);
+    let sol =
+        |name: &str| std::fs::read_to_string(place.path().join(format!("{name}.sol"))).unwrap();
+    let ran = call(
+        &place,
+        "optwasm-ampl",
+        &["hs71", "-AMPL", "tol=1e-9", "timelimit=None"],
+    );
     assert_eq!(ran.status.code(), Some(0), "{ran:?}");
-    assert!(stdout(&ran).contains("optimal; objective 17.0140"), "{ran:?}");
+    assert!(
+        stdout(&ran).contains("optimal; objective 17.0140"),
+        "{ran:?}"
+    );
     assert!(sol("hs71").contains("\nobjno 0 0\n"), "{}", sol("hs71"));
     // By the link's name, with the file's whole name, and options from the environment.
     let mut command = place.command(["hs71.nl", "-AMPL"]);
@@ -215,7 +274,15 @@ fn ampl_stubs_are_answered_beside_them() {
     assert_eq!(ran.status.code(), Some(0), "{ran:?}");
     assert!(sol("hs71").contains("\nobjno 0 400\n"), "{}", sol("hs71"));
     let stub = place.path().join("hs71.nl").display().to_string();
-    let early = ["solve", "--local", &stub, "--fuel-for-best", "1", "--output", "json"];
+    let early = [
+        "solve",
+        "--local",
+        &stub,
+        "--fuel-for-best",
+        "1",
+        "--output",
+        "json",
+    ];
     let early = place.run(early).json();
     assert_eq!(early["status"], "fuel_limit", "{early}");
     assert_eq!(early["iterations"], 0);
@@ -245,11 +312,20 @@ fn links_are_made_and_replaced() {
         assert_eq!(made.lines().count(), 3, "{made}");
     }
     let highs = place.path().join("bin/highs");
-    let ran = std::process::Command::new(&highs).arg("--version").output().unwrap();
+    let ran = std::process::Command::new(&highs)
+        .arg("--version")
+        .output()
+        .unwrap();
     assert!(stdout(&ran).starts_with("HiGHS version"));
     place.file("bin/mine", "");
     place.run(["link", "bin", "mine"]).fails(2, "is no link");
-    place.run(["link", "bin", "a/b"]).fails(2, "no name for a program");
-    let ran = place.command(["-v"]).arg0(data("x/baron")).output().unwrap();
+    place
+        .run(["link", "bin", "a/b"])
+        .fails(2, "no name for a program");
+    let ran = place
+        .command(["-v"])
+        .arg0(data("x/baron"))
+        .output()
+        .unwrap();
     assert!(stdout(&ran).starts_with("baron "), "{ran:?}");
 }

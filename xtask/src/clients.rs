@@ -16,13 +16,19 @@ const SHORT: [&str; 3] = ["pulp_suite", "pyomo_models", "cvxpy_suite"];
 
 /// Runs the scripts named; all of them if none is.
 pub fn run_named(names: &[String]) -> Result<()> {
-    let scripts = if names.is_empty() { all()? } else { names.to_vec() };
+    let scripts = if names.is_empty() {
+        all()?
+    } else {
+        names.to_vec()
+    };
     run_scripts(&scripts)
 }
 
 /// Runs the short ones; leaves them out, with a word, where there is no Python to run them.
 pub fn run_short() -> Result<()> {
-    let venv = Command::new("python3").args(["-c", "import venv, ensurepip"]).output();
+    let venv = Command::new("python3")
+        .args(["-c", "import venv, ensurepip"])
+        .output();
     if !venv.is_ok_and(|output| output.status.success()) {
         eprintln!("client tests are left out: there is no python3 with venv");
         return Ok(());
@@ -64,7 +70,9 @@ fn run_scripts(names: &[String]) -> Result<()> {
     run(Command::new(&program).arg("link").arg(&links))?;
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths(
-        [links.clone()].into_iter().chain(std::env::split_paths(&path)),
+        [links.clone()]
+            .into_iter()
+            .chain(std::env::split_paths(&path)),
     )?;
     let mut failed = Vec::new();
     for name in names {
@@ -114,7 +122,13 @@ fn environment() -> Result<PathBuf> {
     run(Command::new("python3").args(["-m", "venv"]).arg(&venv))
         .context("client tests need python3 with venv")?;
     let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]);
     run(pip.arg("--requirement").arg(&requirements))?;
     std::fs::write(&stamp, wanted)?;
     Ok(python)

@@ -16,7 +16,11 @@ pub fn run(twice: bool) -> Result<()> {
     for module in &first {
         let bytes = std::fs::read(module)?;
         let name = module.file_stem().unwrap_or_default().to_string_lossy();
-        println!("{name:14} {:>9} bytes  {}", bytes.len(), blake3::hash(&bytes));
+        println!(
+            "{name:14} {:>9} bytes  {}",
+            bytes.len(),
+            blake3::hash(&bytes)
+        );
     }
     if !twice {
         return Ok(());

@@ -143,12 +143,12 @@ pub async fn solve(
     let mut watches = SelectAll::new();
     for (part, Part { batch, .. }) in parts.iter().enumerate() {
         let stream = batch.results(Order::Completion).await?;
-        results.push(Box::pin(unfold(stream, async move |mut stream| {
+        results.push(Box::pin(unfold(stream, move |mut stream| async move {
             let next = stream.next().await.transpose()?;
             Some(((part, next), stream))
         })));
         let stream = batch.watch().await?;
-        watches.push(Box::pin(unfold(stream, async move |mut stream| {
+        watches.push(Box::pin(unfold(stream, move |mut stream| async move {
             let next = stream.next().await.transpose()?;
             Some(((part, next), stream))
         })));
