@@ -1,4 +1,4 @@
-//! Native code of modules, kept on this machine's disk.
+//! Native code of modules, and what the gate learned of them, kept on this machine's disk.
 //!
 //! Whoever can write such a file can run any code in the worker, so files are only read from a
 //! directory that belongs to this user alone, and only where they carry a MAC by a key that lies
@@ -35,6 +35,8 @@ pub enum CacheError {
 
 const KEY_FILE: &str = "key";
 const MAC: usize = 32;
+/// Bytes that say how long the part before the code is.
+const LENGTH: usize = 4;
 /// Most bytes of all files together: some thousand solvers.
 const CACHE_MAX: u64 = 4 << 30;
 
@@ -70,45 +72,60 @@ impl DiskCache {
         self.dir.join(format!("{}.native", name.to_hex()))
     }
 
-    fn mac(&self, module: &ContentId, engine: &[u8; 32], code: &[u8]) -> [u8; MAC] {
-        *blake3::Hasher::new_keyed(&self.key)
-            .update(engine)
-            .update(module.as_bytes())
-            .update(code)
-            .finalize()
-            .as_bytes()
+    /// Of all that a file holds after it.
+    fn mac(&self, module: &ContentId, engine: &[u8; 32], rest: [&[u8]; 3]) -> [u8; MAC] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(engine).update(module.as_bytes());
+        for part in rest {
+            hasher.update(part);
+        }
+        *hasher.finalize().as_bytes()
     }
 
-    /// The native code of `module` for the engine `engine`, where this cache made it.
-    pub fn get(&self, module: &ContentId, engine: &[u8; 32]) -> Option<Vec<u8>> {
+    /// What was [put](Self::put) for `module` and the engine `engine`, where this cache made it:
+    /// what is known of it, and its native code.
+    pub fn get(&self, module: &ContentId, engine: &[u8; 32]) -> Option<(Vec<u8>, Vec<u8>)> {
         let path = self.path(module, engine);
-        let mut bytes = fs::read(&path).ok()?;
-        let (mac, code) = bytes.split_first_chunk::<MAC>()?;
-        let expected = blake3::Hash::from_bytes(self.mac(module, engine, code));
+        let mut about = fs::read(&path).ok()?;
+        let (mac, rest) = about.split_first_chunk::<MAC>()?;
+        let expected = blake3::Hash::from_bytes(self.mac(module, engine, [rest, &[], &[]]));
         if expected != blake3::Hash::from_bytes(*mac) {
             tracing::warn!("a cached module is damaged and will be compiled again");
             return None;
         }
-        bytes.drain(..MAC);
+        // What the MAC vouches for was written by `put`.
+        let (length, rest) = rest.split_first_chunk::<LENGTH>()?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let code = rest.get(length..)?.to_vec();
+        about.truncate(MAC + LENGTH + length);
+        about.drain(..MAC + LENGTH);
         // Says when it was used last; where it cannot be said, it goes a little early.
         let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-        Some(bytes)
+        Some((about, code))
     }
 
-    /// Keeps native code. A file is complete or absent.
+    /// Keeps what is known of a module, and its native code. A file is complete or absent.
     ///
     /// # Errors
     ///
     /// Where the disk does not take it; nothing is left behind.
-    pub fn put(&self, module: &ContentId, engine: &[u8; 32], code: &[u8]) -> io::Result<()> {
+    pub fn put(
+        &self,
+        module: &ContentId,
+        engine: &[u8; 32],
+        about: &[u8],
+        code: &[u8],
+    ) -> io::Result<()> {
+        let length = u32::try_from(about.len()).map_err(io::Error::other)?;
+        let rest = [&length.to_le_bytes()[..], about, code];
         let path = self.path(module, engine);
         // Its own for each process and thread.
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
         let temporary = path.with_extension(format!("{}-{count}.tmp", std::process::id()));
         let written = create(&temporary).and_then(|mut file| {
-            file.write_all(&self.mac(module, engine, code))?;
-            file.write_all(code)
+            file.write_all(&self.mac(module, engine, rest))?;
+            rest.iter().try_for_each(|part| file.write_all(part))
         });
         let result = written.and_then(|()| fs::rename(&temporary, &path));
         if result.is_err() {
@@ -197,13 +214,13 @@ mod tests {
         let ids = [b"1", b"2", b"3"].map(|name| ContentId::of(name));
         let engine = [0; 32];
         for (age, id) in ids.iter().enumerate() {
-            cache.put(id, &engine, &[7; 1000]).unwrap();
+            cache.put(id, &engine, b"about", &[7; 1000]).unwrap();
             let file = File::open(cache.path(id, &engine)).unwrap();
             let time = SystemTime::now() - Duration::from_secs(3600 - age as u64);
             file.set_modified(time).unwrap();
         }
         let present = || ids.map(|id| cache.path(&id, &engine).exists());
-        prune(dir.path(), 3200).unwrap();
+        prune(dir.path(), 3300).unwrap();
         assert_eq!(present(), [true; 3]);
         // Using the oldest makes it the youngest.
         assert!(cache.get(&ids[0], &engine).is_some());

@@ -45,7 +45,7 @@ const NAME_MAX: usize = 1 << 12;
 const ABI_SECTION_MAX: usize = 64 << 10;
 
 /// What the gate learned of an acceptable module.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspection {
     /// Whether its output goes through `optwasm_v1.output_write`; else stdout is the output.
     pub is_sdk: bool,

@@ -187,11 +187,17 @@ impl Sandbox {
         &(id, kind): &(ContentId, EngineKind),
         module: &[u8],
     ) -> Result<Prepared, PrepareError> {
-        let inspection = Arc::new(gate::inspect(module, kind)?);
         let engine = self
             .engine(kind)
             .map_err(|error| PrepareError::Host(error.to_string()))?;
-        let native = self.native(id, kind, module, &engine)?;
+        let (inspection, native) = match self.cached(id, kind, &engine) {
+            Some(cached) => cached,
+            None => {
+                let inspection = gate::inspect(module, kind)?;
+                let native = self.compiled(id, kind, module, &engine, &inspection)?;
+                (inspection, native)
+            }
+        };
         // So that the first job does not pay for it. An optimization: without it jobs still run.
         let _ = native.initialize_copy_on_write_image();
         let pre = self
@@ -206,32 +212,42 @@ impl Sandbox {
             pre,
             start,
             memory: native.get_export_index("memory"),
-            inspection,
+            inspection: Arc::new(inspection),
         })
     }
 
-    /// Native code of a module: from the disk where it is there and loads, else compiled.
-    fn native(
+    /// What is on the disk for a module. It passed the gate when it was put there, so it is not
+    /// looked at again: of a solver with a million operators that would take longer than all else.
+    fn cached(
+        &self,
+        id: ContentId,
+        kind: EngineKind,
+        engine: &Engine,
+    ) -> Option<(Inspection, Module)> {
+        let (about, code) = self.disk.as_ref()?.get(&id, &compatibility(kind, engine))?;
+        let inspection = ciborium::from_reader(&about[..]);
+        match (inspection, load(engine, &code)) {
+            (Ok(inspection), Ok(native)) => Some((inspection, native)),
+            (Err(error), _) => {
+                tracing::warn!("a cached module does not load: {error}");
+                None
+            }
+            (_, Err(error)) => {
+                tracing::warn!("a cached module does not load: {error:#}");
+                None
+            }
+        }
+    }
+
+    /// Compiles a module that passed the gate, and keeps the code.
+    fn compiled(
         &self,
         id: ContentId,
         kind: EngineKind,
         module: &[u8],
         engine: &Engine,
+        inspection: &Inspection,
     ) -> Result<Module, PrepareError> {
-        // SAFETY: the code was made by this program, in this process, in its own child process, or
-        // earlier under a MAC that only this user's cache key makes; wasmtime copies it.
-        let load = |code: &[u8]| unsafe { Module::deserialize(engine, code) };
-        let compatible = compatibility(kind, engine);
-        if let Some(code) = self
-            .disk
-            .as_ref()
-            .and_then(|disk| disk.get(&id, &compatible))
-        {
-            match load(&code) {
-                Ok(native) => return Ok(native),
-                Err(error) => tracing::warn!("a cached module does not load: {error:#}"),
-            }
-        }
         let compiler = if self.config.trusted.contains(&id) {
             &Compiler::InProcess
         } else {
@@ -244,19 +260,32 @@ impl Sandbox {
                     CompileError::Child(_) => PrepareError::Host(error.to_string()),
                 }
             })?;
-        let native = load(&code).map_err(|error| {
+        let native = load(engine, &code).map_err(|error| {
             PrepareError::Host(format!("compiled code does not load: {error:#}"))
         })?;
-        if let Some(disk) = &self.disk
-            && let Err(error) = disk.put(&id, &compatible, &code)
-        {
-            tracing::warn!("a compiled module was not cached on disk: {error}");
+        if let Some(disk) = &self.disk {
+            let mut about = Vec::new();
+            ciborium::into_writer(inspection, &mut about)
+                .expect("writing to a Vec cannot fail, and every field has a CBOR form");
+            if let Err(error) = disk.put(&id, &compatibility(kind, engine), &about, &code) {
+                tracing::warn!("a compiled module was not cached on disk: {error}");
+            }
         }
         Ok(native)
     }
 }
 
-/// What native code depends on: the engine, and the processor's own features.
+fn load(engine: &Engine, code: &[u8]) -> wasmtime::Result<Module> {
+    // SAFETY: the code was made by this program, in this process, in its own child process, or
+    // earlier under a MAC that only this user's cache key makes; wasmtime copies it.
+    unsafe { Module::deserialize(engine, code) }
+}
+
+/// Changes with what the gate accepts and what it tells, so that modules are looked at again that
+/// another version let pass.
+const GATE: &str = concat!("gate 1 of ", env!("CARGO_PKG_VERSION"));
+
+/// What is kept of a module depends on: the engine, the processor's own features, and the gate.
 fn compatibility(kind: EngineKind, engine: &Engine) -> [u8; 32] {
     use std::hash::{Hash, Hasher};
     struct Collect(blake3::Hasher);
@@ -269,6 +298,7 @@ fn compatibility(kind: EngineKind, engine: &Engine) -> [u8; 32] {
         }
     }
     let mut collect = Collect(blake3::Hasher::new());
+    GATE.hash(&mut collect);
     kind.fingerprint().hash(&mut collect);
     engine.precompile_compatibility_hash().hash(&mut collect);
     *collect.0.finalize().as_bytes()
@@ -299,8 +329,25 @@ mod tests {
         let engine = sandbox.engine(EngineKind::Strict).unwrap();
         let compatible = compatibility(EngineKind::Strict, &engine);
         let disk = DiskCache::open(dir.path()).unwrap();
-        disk.put(&id, &compatible, b"not native code").unwrap();
+        let mut about = Vec::new();
+        let inspection = gate::inspect(&module, EngineKind::Strict).unwrap();
+        ciborium::into_writer(&inspection, &mut about).unwrap();
+        disk.put(&id, &compatible, &about, b"not native code")
+            .unwrap();
         assert!(sandbox.prepare(id, &module, Profile::Strict).is_ok());
-        assert!(disk.get(&id, &compatible).unwrap().len() > 1000, "replaced");
+        let (kept, code) = disk.get(&id, &compatible).unwrap();
+        assert!(code.len() > 1000, "replaced");
+        // What is known of a module and cannot be read is found out again.
+        disk.put(&id, &compatible, b"?", &code).unwrap();
+        let again = Sandbox::new(SandboxConfig {
+            cache_dir: Some(dir.path().to_owned()),
+            ..SandboxConfig::new(1)
+        });
+        let prepared = again
+            .unwrap()
+            .prepare(id, &module, Profile::Strict)
+            .unwrap();
+        assert_eq!(prepared.inspection(), &inspection);
+        assert_eq!(disk.get(&id, &compatible).unwrap().0, kept);
     }
 }

@@ -131,4 +131,5 @@ unsafe extern "C" {
     ) -> Int;
     pub fn Highs_setCallback(highs: *mut c_void, callback: Callback, user: *mut c_void) -> Int;
     pub fn Highs_startCallback(highs: *mut c_void, kind: c_int) -> Int;
+    pub fn Highs_stopCallback(highs: *mut c_void, kind: c_int) -> Int;
 }

@@ -165,8 +165,7 @@ pub(crate) fn run(
     let total = |count: &&std::ffi::CStr| highs.integer(count).unwrap_or(0).max(0);
     solution.iterations = Some(iterations.iter().map(total).sum::<i64>().unsigned_abs());
     if is_integer {
-        let nodes = highs.integer(c"mip_node_count");
-        solution.nodes = nodes.and_then(|nodes| u64::try_from(nodes).ok());
+        solution.nodes = highs.nodes();
         solution.bound = highs.number(c"mip_dual_bound");
     }
     let has_point = match status {

@@ -236,19 +236,17 @@ impl Highs {
     pub(crate) fn run(&mut self, listen: &mut dyn FnMut(Event<'_>) -> Next) -> ModelStatus {
         let mut listener: Listener<'_> = listen;
         let user: *mut Listener<'_> = &mut listener;
-        // SAFETY: the listener outlives the run, and HiGHS calls back only during it.
+        // SAFETY: the listener outlives the block, at whose end HiGHS is told not to call any more:
+        // it would also when it is asked about the run.
         unsafe {
             ffi::Highs_setCallback(self.instance, callback, user.cast());
-            for kind in [
-                ffi::CALLBACK_LOGGING,
-                ffi::CALLBACK_SIMPLEX_INTERRUPT,
-                ffi::CALLBACK_IPM_INTERRUPT,
-                ffi::CALLBACK_MIP_IMPROVING_SOLUTION,
-                ffi::CALLBACK_MIP_INTERRUPT,
-            ] {
+            for kind in CALLBACKS {
                 ffi::Highs_startCallback(self.instance, kind);
             }
             ffi::Highs_run(self.instance);
+            for kind in CALLBACKS {
+                ffi::Highs_stopCallback(self.instance, kind);
+            }
         }
         // SAFETY: the instance is valid.
         match unsafe { ffi::Highs_getModelStatus(self.instance) } {
@@ -291,17 +289,21 @@ impl Highs {
 
     /// A number that HiGHS knows about its run, by HiGHS's name for it.
     pub(crate) fn integer(&self, name: &CStr) -> Option<i64> {
-        let mut narrow: Int = 0;
-        let mut wide: i64 = 0;
-        // SAFETY: the instance is valid, the name ends with a zero, the values can be written.
-        // HiGHS refuses the call that does not fit the number's type.
-        unsafe {
-            if ffi::Highs_getIntInfoValue(self.instance, name.as_ptr(), &mut narrow) == 0 {
-                return Some(narrow.into());
-            }
-            let status = ffi::Highs_getInt64InfoValue(self.instance, name.as_ptr(), &mut wide);
-            (status == 0).then_some(wide)
-        }
+        let mut value: Int = 0;
+        // SAFETY: the instance is valid, the name ends with a zero, the value can be written.
+        let status =
+            unsafe { ffi::Highs_getIntInfoValue(self.instance, name.as_ptr(), &mut value) };
+        (status == 0).then_some(value.into())
+    }
+
+    /// Nodes of branch and bound.
+    pub(crate) fn nodes(&self) -> Option<u64> {
+        let mut value: i64 = 0;
+        // SAFETY: as in `integer`.
+        let status = unsafe {
+            ffi::Highs_getInt64InfoValue(self.instance, c"mip_node_count".as_ptr(), &mut value)
+        };
+        (status == 0).then_some(value)?.try_into().ok()
     }
 
     /// As [`integer`](Self::integer), of real numbers; `None` also where it is not finite.
@@ -360,6 +362,15 @@ impl Highs {
         })
     }
 }
+
+/// What HiGHS calls back for.
+const CALLBACKS: [c_int; 5] = [
+    ffi::CALLBACK_LOGGING,
+    ffi::CALLBACK_SIMPLEX_INTERRUPT,
+    ffi::CALLBACK_IPM_INTERRUPT,
+    ffi::CALLBACK_MIP_IMPROVING_SOLUTION,
+    ffi::CALLBACK_MIP_INTERRUPT,
+];
 
 type Listener<'a> = &'a mut dyn FnMut(Event<'_>) -> Next;
 

@@ -20,8 +20,8 @@ use crate::solving::{Answer, Problem, find_plugin, read_problem, seconds};
 const OPTIONS_MAX: u64 = 1 << 20;
 const SOLUTION_MAX: u64 = 64 << 20;
 
-/// Log that is brought back: a message may have 4 MiB.
-const LOG_MAX: u64 = 2 << 20;
+/// Log that is brought back, the most that a job may have.
+const LOG_MAX: u64 = 1 << 20;
 
 /// What the arguments and the options file ask for.
 #[derive(Debug)]
