@@ -65,6 +65,10 @@ class OPTWASM(ConicSolver):
     def import_solver(self):
         """The solver is a command: there is nothing to import."""
 
+    def cite(self, data):
+        """What to cite: the solver behind the plugin."""
+        return ""
+
     def supports_quad_obj(self):
         return True
 
