@@ -16,6 +16,8 @@ pub enum Format {
     /// Data set of the NIST Statistical Reference Datasets for nonlinear
     /// regression.
     Strd,
+    /// DIMACS CNF, a Boolean formula.
+    Dimacs,
     /// JSON object.
     Json,
 }
@@ -24,6 +26,9 @@ impl Format {
     /// Tells the format by the first lines that are not comments; `None` if
     /// they begin like no format known.
     pub fn detect(bytes: &[u8]) -> Option<Format> {
+        if is_dimacs(bytes) {
+            return Some(Format::Dimacs);
+        }
         // Far more than any header or licence comment takes.
         const LOOK_AT: usize = 64 * 1024;
         let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LOOK_AT)]);
@@ -54,6 +59,21 @@ impl Format {
     }
 }
 
+/// Whether the first line that is no comment of DIMACS is its header. The
+/// comments before it may be long: some tools list all variables there.
+fn is_dimacs(bytes: &[u8]) -> bool {
+    let mut lines = bytes
+        .split(|&byte| byte == b'\n')
+        .map(<[u8]>::trim_ascii)
+        .filter(|line| !line.is_empty() && !line.starts_with(b"c"));
+    let mut words = lines
+        .next()
+        .unwrap_or_default()
+        .split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty());
+    words.next() == Some(b"p") && words.next() == Some(b"cnf")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +89,8 @@ mod tests {
             ("12 drummers\n11 pipers", Some(Format::Sdpa)),
             ("12 drummers", None),
             ("NIST/ITL StRD\nDataset Name: x", Some(Format::Strd)),
+            ("c by hand\nc\n\np  cnf 2 1\n1 -2 0\n", Some(Format::Dimacs)),
+            ("c by hand\n1 -2 0\n", None),
             (" { \"model\": 1}", Some(Format::Json)),
             ("blah blah", None),
             ("", None),
