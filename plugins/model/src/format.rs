@@ -18,6 +18,8 @@ pub enum Format {
     Strd,
     /// DIMACS CNF, a Boolean formula.
     Dimacs,
+    /// MATPOWER case file, a power network.
+    Matpower,
     /// JSON object.
     Json,
 }
@@ -39,8 +41,8 @@ impl Format {
         if trimmed.starts_with("NIST/ITL StRD") {
             return Some(Format::Strd);
         }
-        // Comments of MPS and SDPA, of SDPA, of CBF and of LP.
-        let comment = |line: &&str| line.starts_with(['*', '"', '#', '\\']);
+        // Comments of MPS and SDPA, of SDPA, of CBF, of LP and of MATPOWER.
+        let comment = |line: &&str| line.starts_with(['*', '"', '#', '\\', '%']);
         let mut lines = text
             .lines()
             .map(str::trim)
@@ -50,6 +52,7 @@ impl Format {
         let counts = |line: &str| line.starts_with(|c: char| c.is_ascii_digit());
         match word {
             "VER" => Some(Format::Cbf),
+            "function" => Some(Format::Matpower),
             "NAME" | "ROWS" | "OBJSENSE" | "OBJNAME" => Some(Format::Mps),
             _ if lp::is_objective_keyword(word) => Some(Format::Lp),
             // The numbers of variables and of blocks.
@@ -90,6 +93,7 @@ mod tests {
             ("12 drummers", None),
             ("NIST/ITL StRD\nDataset Name: x", Some(Format::Strd)),
             ("c by hand\nc\n\np  cnf 2 1\n1 -2 0\n", Some(Format::Dimacs)),
+            ("% c\n\nfunction mpc = case3\n", Some(Format::Matpower)),
             ("c by hand\n1 -2 0\n", None),
             (" { \"model\": 1}", Some(Format::Json)),
             ("blah blah", None),
