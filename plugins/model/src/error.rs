@@ -1,5 +1,7 @@
 //! What can be wrong with a model file.
 
+use crate::nl::NlClass;
+
 /// Why a model file could not be read. Lines are counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -49,6 +51,22 @@ pub enum ReadError {
         line: usize,
         /// What is missing.
         expected: String,
+    },
+    /// What any of the above says of a line, of a binary file. Offsets are
+    /// counted in bytes from 0.
+    #[error("byte {offset}: {problem}")]
+    AtByte {
+        /// Where the reader stood when it saw the problem.
+        offset: usize,
+        /// What is expected there, and what is found.
+        problem: String,
+    },
+    /// The file is a valid model, but of a class that a [`Model`](crate::Model)
+    /// cannot hold; solve it with a plugin for that class.
+    #[error("this is a {class}")]
+    Class {
+        /// What kind of program it is.
+        class: NlClass,
     },
     /// The bytes are in none of the formats that the reader knows.
     #[error("unknown file format: expected {expected}")]

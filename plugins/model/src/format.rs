@@ -9,6 +9,8 @@ pub enum Format {
     Mps,
     /// CPLEX LP.
     Lp,
+    /// AMPL's `.nl`, text or binary.
+    Nl,
     /// Conic Benchmark Format.
     Cbf,
     /// SDPA sparse format of semidefinite programs.
@@ -51,6 +53,7 @@ impl Format {
         let word = first.split_whitespace().next()?;
         let counts = |line: &str| line.starts_with(|c: char| c.is_ascii_digit());
         match word {
+            _ if begins_nl(first) => Some(Format::Nl),
             "VER" => Some(Format::Cbf),
             "function" => Some(Format::Matpower),
             "NAME" | "ROWS" | "OBJSENSE" | "OBJNAME" => Some(Format::Mps),
@@ -77,6 +80,17 @@ fn is_dimacs(bytes: &[u8]) -> bool {
     words.next() == Some(b"p") && words.next() == Some(b"cnf")
 }
 
+/// Whether a line is the first one of a `.nl` file, such as `g3 1 1 0`: a
+/// letter for the form, then the number of options and the options.
+fn begins_nl(line: &str) -> bool {
+    let line = line.split('#').next().unwrap_or(line);
+    let mut words = line.split_whitespace();
+    let count = words.next().and_then(|word| word.strip_prefix(['g', 'b']));
+    let is_count = |word: &str| word.parse::<u8>().is_ok();
+    let is_option = |word: &str| word.parse::<i64>().is_ok();
+    count.is_some_and(is_count) && words.next().is_some_and(is_option)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +101,10 @@ mod tests {
             ("* c\nNAME x\nROWS\n", Some(Format::Mps)),
             ("\\ c\n\nMinimize obj: x\n", Some(Format::Lp)),
             ("max x\n", Some(Format::Lp)),
+            ("g3 1 1 0 # problem x\n 2 1", Some(Format::Nl)),
+            ("b3 0 1 0\n 2 1 \u{0}\u{1}", Some(Format::Nl)),
+            ("g3x 1", None),
+            ("g 1", None),
             ("# c\nVER\n3\n", Some(Format::Cbf)),
             ("\"a comment\"\n 3 =mdim\n1 =nblocks\n", Some(Format::Sdpa)),
             ("12 drummers\n11 pipers", Some(Format::Sdpa)),

@@ -5,8 +5,10 @@
 //! share, and it contains no solver:
 //!
 //! - [`Model`]: a linear, mixed-integer or quadratic program;
-//! - [`mps`] and [`lp`]: readers of the MPS and CPLEX LP formats, and
-//!   [`read`], which tells the two apart;
+//! - [`mps`] and [`lp`]: readers of the MPS and CPLEX LP formats;
+//! - [`nl`]: AMPL's `.nl` format, whose nonlinear programs have a model of
+//!   their own, and `.sol` files;
+//! - [`read`]: a [`Model`] from any of the three;
 //! - [`Format`]: which file format some bytes are in;
 //! - [`Options`]: the options of a solve, as the arguments of its job;
 //! - [`Solution`]: what every plugin returns, and its CBOR encoding.
@@ -19,6 +21,7 @@ mod format;
 pub mod lp;
 mod model;
 pub mod mps;
+pub mod nl;
 mod options;
 mod solution;
 
@@ -28,18 +31,26 @@ pub use model::{Column, Entry, Model, Row, Sense};
 pub use options::{OptionError, Options};
 pub use solution::{Basis, FitStatistics, Solution, SolutionError, Status};
 
-/// Reads a model in MPS or LP format, whichever [`Format::detect`] finds.
+/// Reads a linear or quadratic model in MPS, LP or `.nl` format, whichever
+/// [`Format::detect`] finds.
 ///
 /// # Errors
 ///
-/// [`ReadError::UnknownFormat`] if `bytes` are in neither format, and
-/// otherwise the errors of [`mps::read`] and [`lp::read`].
+/// [`ReadError::UnknownFormat`] if `bytes` are in none of the formats,
+/// [`ReadError::Class`] if they are a `.nl` file of another class, and
+/// otherwise the errors of [`mps::read`], [`lp::read`] and [`nl::read`].
 pub fn read(bytes: &[u8]) -> Result<Model, ReadError> {
     match Format::detect(bytes) {
         Some(Format::Mps) => mps::read(bytes),
         Some(Format::Lp) => lp::read(bytes),
+        Some(Format::Nl) => {
+            let model = nl::read(bytes)?;
+            model.to_model().ok_or_else(|| ReadError::Class {
+                class: model.class(),
+            })
+        }
         _ => Err(ReadError::UnknownFormat {
-            expected: "MPS or CPLEX LP",
+            expected: "MPS, CPLEX LP or AMPL .nl",
         }),
     }
 }
