@@ -18,9 +18,9 @@ use crate::program::{Builder, Terms, generation};
 /// As [`Builder::costs`] and [`Builder::solve`].
 pub(crate) fn solve(network: &Network) -> Result<Solution, SolveError> {
     let mut builder = Builder::default();
-    let angles = builder.variables(network.buses.iter().map(|bus| Bounds {
-        lower: bus.angle.unwrap_or(f64::NEG_INFINITY),
-        upper: bus.angle.unwrap_or(f64::INFINITY),
+    let angles = builder.variables(network.buses.iter().map(|bus| match bus.angle {
+        Some(angle) => Bounds::fixed(angle),
+        None => Bounds::FREE,
     }));
     let powers = builder.variables(network.generators.iter().map(|g| g.real));
     builder.costs(network, powers)?;

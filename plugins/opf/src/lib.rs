@@ -17,6 +17,7 @@
 //! A case file is read by [`matpower`] into a [`Network`], of which each
 //! formulation makes its program.
 
+mod ac;
 mod dc;
 mod matfile;
 pub mod matpower;
@@ -51,6 +52,9 @@ pub enum SolveError {
     /// The solver of conic programs refuses the problem's data.
     #[error(transparent)]
     Conic(#[from] optwasm_plugin_conic::SolveError),
+    /// The solver of nonlinear programs refuses the problem's data.
+    #[error(transparent)]
+    Nonlinear(#[from] optwasm_plugin_nlp::SolveError),
 }
 
 /// How the power flow is described.
@@ -71,6 +75,8 @@ pub struct Settings {
     pub formulation: Formulation,
     /// All loads are multiplied by this; default 1.
     pub load_scale: f64,
+    /// Relative tolerance of the AC formulation's solver; default 1e-8.
+    pub tolerance: f64,
 }
 
 impl Settings {
@@ -82,6 +88,8 @@ impl Settings {
     pub fn take(mut options: Options) -> Result<Self, OptionError> {
         // Far beyond any use; it keeps the program's numbers finite.
         const LARGEST_SCALE: f64 = 1e6;
+        // Rounding keeps the solver from meeting less.
+        const SMALLEST_TOLERANCE: f64 = 1e-12;
         let formulations = [
             ("ac", Formulation::Ac),
             ("soc", Formulation::Soc),
@@ -90,6 +98,7 @@ impl Settings {
         let settings = Settings {
             formulation: options.choice("formulation", &formulations, Formulation::Ac)?,
             load_scale: options.number("load_scale", 0.0..=LARGEST_SCALE, 1.0)?,
+            tolerance: options.number("tol", SMALLEST_TOLERANCE..=1.0, 1e-8)?,
         };
         options.finish()?;
         Ok(settings)
@@ -128,6 +137,6 @@ pub fn solve_network(mut network: Network, settings: &Settings) -> Result<Soluti
     match settings.formulation {
         Formulation::Dc => dc::solve(&network),
         Formulation::Soc => soc::solve(&network),
-        Formulation::Ac => soc::solve(&network),
+        Formulation::Ac => ac::solve(&network, settings.tolerance),
     }
 }

@@ -126,6 +126,22 @@ pub struct Flows<T> {
     pub reactive_to: T,
 }
 
+impl Bounds {
+    /// No bounds.
+    pub const FREE: Bounds = Bounds {
+        lower: f64::NEG_INFINITY,
+        upper: f64::INFINITY,
+    };
+
+    /// Both bounds at a value.
+    pub fn fixed(value: f64) -> Self {
+        Bounds {
+            lower: value,
+            upper: value,
+        }
+    }
+}
+
 impl Branch {
     /// The powers that enter the branch.
     pub fn flows(&self) -> Flows<Flow> {
@@ -145,13 +161,6 @@ impl Branch {
             real_to: turned(g, -g, b),
             reactive_to: turned(-own, b, g),
         }
-    }
-}
-
-impl Flow {
-    /// The power at a squared voltage and at c and s.
-    pub fn at(&self, squared: f64, cosine: f64, sine: f64) -> f64 {
-        self.own * squared + self.cosine * cosine + self.sine * sine
     }
 }
 

@@ -2,7 +2,7 @@
 
 use optwasm_model::{Solution, Status};
 
-use crate::network::{Flows, Network};
+use crate::network::Network;
 
 /// A power flow of a network, in per unit and radians. What a formulation
 /// does not know is empty.
@@ -27,15 +27,13 @@ pub(crate) struct Point {
 }
 
 impl Point {
-    /// Sets the flows of all branches.
-    pub fn set_flows(&mut self, flows: impl Iterator<Item = Flows<f64>>) {
-        (self.real_flows, self.reactive_flows) = flows
-            .map(|flow| {
-                (
-                    (flow.real_from, flow.real_to),
-                    (flow.reactive_from, flow.reactive_to),
-                )
-            })
+    /// Sets the flows of all branches, given as four numbers for each: real
+    /// and reactive power at "from", then at "to".
+    pub fn set_flows(&mut self, flows: &[f64]) {
+        let (branches, _) = flows.as_chunks();
+        (self.real_flows, self.reactive_flows) = branches
+            .iter()
+            .map(|&[p_from, q_from, p_to, q_to]| ((p_from, p_to), (q_from, q_to)))
             .unzip();
     }
 

@@ -112,11 +112,7 @@ impl Builder {
                     }
                 }
                 Cost::PiecewiseLinear(points) => {
-                    let free = Bounds {
-                        lower: f64::NEG_INFINITY,
-                        upper: f64::INFINITY,
-                    };
-                    let cost = self.variables(std::iter::once(free));
+                    let cost = self.variables(std::iter::once(Bounds::FREE));
                     self.program.cost[cost] = 1.0;
                     for (slope, offset) in Cost::lines(points) {
                         self.between(&[(cost, 1.0), (power, -slope)], offset, f64::INFINITY);

@@ -6,8 +6,8 @@
 //! these the equations are linear. The relaxation (Jabr 2006) requires only
 //! c² + s² ≤ w_i w_j, instead of equality and of angles that sum to zero
 //! around each loop. Limits on the angle differences become linear, and
-//! tighten the relaxation by bounds on c and s and by the lifted nonlinear cuts
-//! of Coffrin, Hijazi and Van Hentenryck, *Strengthening the SDP Relaxation of
+//! tighten the relaxation by the lifted nonlinear cuts of Coffrin, Hijazi and
+//! Van Hentenryck, *Strengthening the SDP Relaxation of
 //! AC Power Flows with Convex Envelopes, Bound Tightening, and Valid
 //! Inequalities*, IEEE Trans. Power Systems 32 (2017).
 
@@ -18,7 +18,7 @@ use optwasm_model::Solution;
 use optwasm_plugin_conic::program::Cone;
 
 use crate::SolveError;
-use crate::network::{Bounds, Branch, Flow, Flows, Network};
+use crate::network::{Bounds, Flows, Network};
 use crate::point::{Point, has_point};
 use crate::program::{Builder, Terms, generation};
 
@@ -49,8 +49,8 @@ pub(crate) fn solve(network: &Network) -> Result<Solution, SolveError> {
         lower: bus.voltage.lower.max(0.0).powi(2),
         upper: bus.voltage.upper.powi(2),
     }));
-    let cosines = builder.variables(pairs.all.iter().map(|pair| pair.cosine_bounds(network)));
-    let sines = builder.variables(pairs.all.iter().map(|pair| pair.sine_bounds(network)));
+    let cosines = builder.variables(pairs.all.iter().map(|_| Bounds::FREE));
+    let sines = builder.variables(pairs.all.iter().map(|_| Bounds::FREE));
     let real = builder.variables(network.generators.iter().map(|g| g.real));
     let reactive = builder.variables(network.generators.iter().map(|g| g.reactive));
     builder.costs(network, real)?;
@@ -64,28 +64,46 @@ pub(crate) fn solve(network: &Network) -> Result<Solution, SolveError> {
         pair.limit_angle(&mut builder, network, [w1, w2, c, s]);
     }
 
+    // Powers at the ends of the branches: real and reactive at "from", then at
+    // "to". As variables of their own they keep large admittances out of the
+    // cones, whose rows the solver cannot scale one by one.
+    let powers = builder.variables((0..4 * network.branches.len()).map(|_| Bounds::FREE));
     let mut real_balances = generation(network, real);
     let mut reactive_balances = generation(network, reactive);
-    for (branch, &(pair, reversed)) in network.branches.iter().zip(&pairs.of_branches) {
-        let flows = branch.flows();
-        let terms = |bus: usize, flow: Flow, sign: f64| -> Terms {
-            let sine = if reversed { -flow.sine } else { flow.sine };
-            vec![
-                (squares + bus, sign * flow.own),
-                (cosines + pair, sign * flow.cosine),
-                (sines + pair, sign * sine),
-            ]
-        };
-        for (bus, p, q) in [
-            (branch.from, flows.real_from, flows.reactive_from),
-            (branch.to, flows.real_to, flows.reactive_to),
+    let branches = network.branches.iter().zip(&pairs.of_branches);
+    for (index, (branch, &(pair, reversed))) in branches.enumerate() {
+        let Flows {
+            real_from,
+            reactive_from,
+            real_to,
+            reactive_to,
+        } = branch.flows();
+        let first = powers + 4 * index;
+        for (bus, flow, power) in [
+            (branch.from, real_from, first),
+            (branch.from, reactive_from, first + 1),
+            (branch.to, real_to, first + 2),
+            (branch.to, reactive_to, first + 3),
         ] {
-            real_balances[bus].extend(terms(bus, p, -1.0));
-            reactive_balances[bus].extend(terms(bus, q, -1.0));
+            let sine = if reversed { -flow.sine } else { flow.sine };
+            let terms = [
+                (squares + bus, flow.own),
+                (cosines + pair, flow.cosine),
+                (sines + pair, sine),
+                (power, -1.0),
+            ];
+            builder.between(&terms, 0.0, 0.0);
+        }
+        for (bus, power) in [(branch.from, first), (branch.to, first + 2)] {
+            real_balances[bus].push((power, -1.0));
+            reactive_balances[bus].push((power + 1, -1.0));
             if branch.rating < f64::INFINITY {
-                let limit = (Terms::new(), branch.rating);
-                let powers = [p, q].map(|flow| (terms(bus, flow, 1.0), 0.0));
-                builder.cone(Cone::SecondOrder, std::iter::once(limit).chain(powers));
+                let rows = [
+                    (Terms::new(), branch.rating),
+                    (vec![(power, 1.0)], 0.0),
+                    (vec![(power + 1, 1.0)], 0.0),
+                ];
+                builder.cone(Cone::SecondOrder, rows);
             }
         }
     }
@@ -101,18 +119,6 @@ pub(crate) fn solve(network: &Network) -> Result<Solution, SolveError> {
     let mut solution = builder.solve()?;
     if has_point(solution.status) {
         let x = std::mem::take(&mut solution.values);
-        let branch_flows = |(branch, &(pair, reversed)): (&Branch, &(usize, bool))| {
-            let sine = x[sines + pair];
-            let (c, s) = (x[cosines + pair], if reversed { -sine } else { sine });
-            let (from, to) = (x[squares + branch.from], x[squares + branch.to]);
-            let flows = branch.flows();
-            Flows {
-                real_from: flows.real_from.at(from, c, s),
-                reactive_from: flows.reactive_from.at(from, c, s),
-                real_to: flows.real_to.at(to, c, s),
-                reactive_to: flows.reactive_to.at(to, c, s),
-            }
-        };
         let mut prices = std::mem::take(&mut solution.duals);
         let mut point = Point {
             magnitudes: x[squares..cosines].iter().map(|w| w.sqrt()).collect(),
@@ -122,8 +128,7 @@ pub(crate) fn solve(network: &Network) -> Result<Solution, SolveError> {
             real_prices: prices,
             ..Point::default()
         };
-        let branches = network.branches.iter().zip(&pairs.of_branches);
-        point.set_flows(branches.map(branch_flows));
+        point.set_flows(&x[powers..]);
         point.into_solution(network, &mut solution);
     }
     Ok(solution)
@@ -176,53 +181,6 @@ impl Pair {
                 upper,
             }
         })
-    }
-
-    /// The bounds on |V_i||V_j|.
-    fn product(&self, network: &Network) -> Bounds {
-        let [v1, v2] = self.voltages(network);
-        Bounds {
-            lower: v1.lower * v2.lower,
-            upper: v1.upper * v2.upper,
-        }
-    }
-
-    fn cosine_bounds(&self, network: &Network) -> Bounds {
-        let product = self.product(network);
-        let Some(angle) = self.acute() else {
-            return Bounds {
-                lower: -product.upper,
-                upper: product.upper,
-            };
-        };
-        // The cosine is largest at the angle nearest to 0.
-        let nearest = 0_f64.max(angle.lower).min(angle.upper);
-        Bounds {
-            lower: product.lower * angle.lower.cos().min(angle.upper.cos()),
-            upper: product.upper * nearest.cos(),
-        }
-    }
-
-    fn sine_bounds(&self, network: &Network) -> Bounds {
-        let product = self.product(network);
-        let Some(angle) = self.acute() else {
-            return Bounds {
-                lower: -product.upper,
-                upper: product.upper,
-            };
-        };
-        let (lower, upper) = (angle.lower.sin(), angle.upper.sin());
-        let factor = |outward: bool| {
-            if outward {
-                product.upper
-            } else {
-                product.lower
-            }
-        };
-        Bounds {
-            lower: lower * factor(lower < 0.0),
-            upper: upper * factor(upper > 0.0),
-        }
     }
 
     /// Adds the limits of the angle difference, and the lifted nonlinear cuts
