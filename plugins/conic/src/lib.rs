@@ -21,7 +21,7 @@ mod solver;
 use optwasm_model::{Format, ReadError, Solution};
 
 use program::Program;
-pub use solver::solve as solve_program;
+pub use solver::{solve as solve_program, solve_to as solve_program_to};
 
 /// Why there is no solution at all; "infeasible" is a [`Solution`], too.
 #[derive(Debug, thiserror::Error)]

@@ -13,7 +13,10 @@ use crate::program::{Affine, Cone, Program, Role};
 /// As the solution names the solver.
 const SOLVER: &str = "Clarabel 0.11.1";
 
-/// Solves a program.
+/// Relative tolerance of [`solve`]: Clarabel's default.
+const TOLERANCE: f64 = 1e-8;
+
+/// Solves a program to a relative accuracy of 1e-8.
 ///
 /// # Errors
 ///
@@ -21,12 +24,22 @@ const SOLVER: &str = "Clarabel 0.11.1";
 /// maximization: not concave), and [`SolveError::Solver`] if Clarabel refuses
 /// the problem.
 pub fn solve(program: &Program) -> Result<Solution, SolveError> {
+    solve_to(program, TOLERANCE)
+}
+
+/// Solves a program to that tolerance on the duality gap and on the residuals
+/// of the constraints, relative and absolute.
+///
+/// # Errors
+///
+/// As [`solve`].
+pub fn solve_to(program: &Program, tolerance: f64) -> Result<Solution, SolveError> {
     let sign = match program.sense {
         Sense::Minimize => 1.0,
         Sense::Maximize => -1.0,
     };
     check_convex(program, sign)?;
-    let run = run(program, sign)?;
+    let run = run(program, sign, tolerance)?;
     let mut solution = Solution::without_values(Status::NumericalFailure, SOLVER);
     solution.iterations = Some(u64::from(run.iterations));
     solution.status = match run.status {
@@ -40,7 +53,7 @@ pub fn solve(program: &Program) -> Result<Solution, SolveError> {
             let mut feasibility = program.clone();
             feasibility.cost.fill(0.0);
             feasibility.quadratic.clear();
-            match self::run(&feasibility, sign)?.status {
+            match self::run(&feasibility, sign, tolerance)?.status {
                 SolverStatus::Solved => Status::Unbounded,
                 SolverStatus::PrimalInfeasible => Status::Infeasible,
                 _ => Status::InfeasibleOrUnbounded,
@@ -81,7 +94,7 @@ struct Run {
     z: Vec<f64>,
 }
 
-fn run(program: &Program, sign: f64) -> Result<Run, SolveError> {
+fn run(program: &Program, sign: f64, tolerance: f64) -> Result<Run, SolveError> {
     let n = program.cost.len();
     let cost: Vec<f64> = program.cost.iter().map(|c| sign * c).collect();
     let mut cones = Vec::new();
@@ -136,6 +149,9 @@ fn run(program: &Program, sign: f64) -> Result<Run, SolveError> {
     let p = quadratic_matrix(program, sign, 0.0);
     let settings = DefaultSettings {
         verbose: false,
+        tol_gap_abs: tolerance,
+        tol_gap_rel: tolerance,
+        tol_feas: tolerance,
         ..DefaultSettings::default()
     };
     let mut solver = DefaultSolver::new(&p, &cost, &a, &b, &cones, settings)

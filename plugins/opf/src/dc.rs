@@ -11,12 +11,12 @@ use crate::network::{Bounds, Branch, Network};
 use crate::point::{Point, has_point};
 use crate::program::{Builder, Terms, generation};
 
-/// Solves the optimal power flow.
+/// Solves the optimal power flow to a relative tolerance.
 ///
 /// # Errors
 ///
 /// As [`Builder::costs`] and [`Builder::solve`].
-pub(crate) fn solve(network: &Network) -> Result<Solution, SolveError> {
+pub(crate) fn solve(network: &Network, tolerance: f64) -> Result<Solution, SolveError> {
     let mut builder = Builder::default();
     let angles = builder.variables(network.buses.iter().map(|bus| match bus.angle {
         Some(angle) => Bounds::fixed(angle),
@@ -42,7 +42,7 @@ pub(crate) fn solve(network: &Network) -> Result<Solution, SolveError> {
         builder.balance(terms, bus.real_load + bus.conductance);
     }
 
-    let mut solution = builder.solve()?;
+    let mut solution = builder.solve(tolerance)?;
     if has_point(solution.status) {
         let x = std::mem::take(&mut solution.values);
         let flow = |branch: &Branch| {

@@ -135,7 +135,7 @@ impl Field<'_> {
             };
             // What follows the bracket is an end of statement, or nothing.
             let (text, tail) = text.split_once(']').unwrap_or((text, ""));
-            let tail = tail.trim_matches([';', ',', ' ', '\t', '\'']);
+            let tail = tail.trim_matches([';', ',', ' ', '\t']);
             if !tail.is_empty() {
                 return Err(ReadError::expected(line, "`;`", tail));
             }

@@ -123,18 +123,21 @@ impl Builder {
         Ok(())
     }
 
-    /// Solves the program.
+    /// Solves the program to a relative tolerance.
     ///
     /// # Errors
     ///
     /// [`SolveError::Conic`].
-    pub fn solve(mut self) -> Result<Solution, SolveError> {
+    pub fn solve(mut self, tolerance: f64) -> Result<Solution, SolveError> {
         let linear = [
             (Cone::Zero, self.equations),
             (Cone::Nonnegative, self.inequalities),
         ];
         self.program.blocks.splice(0..0, linear);
-        Ok(optwasm_plugin_conic::solve_program(&self.program)?)
+        Ok(optwasm_plugin_conic::solve_program_to(
+            &self.program,
+            tolerance,
+        )?)
     }
 }
 

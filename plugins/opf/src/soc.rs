@@ -37,12 +37,12 @@ struct Pairs {
     of_branches: Vec<(usize, bool)>,
 }
 
-/// Solves the relaxation of the optimal power flow.
+/// Solves the relaxation of the optimal power flow to a relative tolerance.
 ///
 /// # Errors
 ///
 /// As [`Builder::costs`] and [`Builder::solve`].
-pub(crate) fn solve(network: &Network) -> Result<Solution, SolveError> {
+pub(crate) fn solve(network: &Network, tolerance: f64) -> Result<Solution, SolveError> {
     let pairs = Pairs::of(network);
     let mut builder = Builder::default();
     let squares = builder.variables(network.buses.iter().map(|bus| Bounds {
@@ -116,7 +116,7 @@ pub(crate) fn solve(network: &Network) -> Result<Solution, SolveError> {
         builder.balance(terms, bus.reactive_load);
     }
 
-    let mut solution = builder.solve()?;
+    let mut solution = builder.solve(tolerance)?;
     if has_point(solution.status) {
         let x = std::mem::take(&mut solution.values);
         let mut prices = std::mem::take(&mut solution.duals);
