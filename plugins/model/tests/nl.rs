@@ -500,6 +500,7 @@ fn errors_name_the_line() {
             "line 11: expected an objective below 1, found `7`",
         ),
         ("O0 0\nn0\nO0 0\nn0", "line 13: O segment `0` appears twice"),
+        ("b\n3\n3", "line 14: segment `b` appears twice"),
         (
             "J0 3\n0 1\n1 1\n2 1",
             "line 14: expected an index below 2, found `2`",
@@ -565,9 +566,9 @@ fn errors_name_the_line() {
             "line 2: expected numbers of variables, constraints and objectives, none above the length of the file, found `4000 2 1`",
         ),
         (
-            "\n 4 4 4 ",
-            "\n 2 2 4 ",
-            "line 5: expected numbers of variables that fit together, found `numbers that do not`",
+            "\n 0 0 0 0 0 ",
+            "\n 0 0 5 0 0 ",
+            "line 7: expected numbers of integer variables that their classes have room for, found `greater ones`",
         ),
     ] {
         assert!(HS71.contains(old));
@@ -598,10 +599,19 @@ fn errors_of_binary_files_name_the_byte() {
         at + 1
     );
     assert_eq!(error.to_string(), expected);
+    let twice = [MIQP_BINARY, b"C\0\0\0\0s\0\0"].concat();
+    let expected = format!("byte {}: C segment `0` appears twice", twice.len());
+    assert_eq!(nl::read(&twice).unwrap_err().to_string(), expected);
+    let function = [MIQP_BINARY, b"F"].concat();
+    let expected = format!(
+        "byte {}: imported functions are not supported",
+        function.len()
+    );
+    assert_eq!(nl::read(&function).unwrap_err().to_string(), expected);
     let cut = MIQP_BINARY.len() - 3;
     assert!(matches!(
         nl::read(&MIQP_BINARY[..cut]),
-        Err(ReadError::AtByte { offset, .. }) if offset == cut
+        Err(ReadError::AtByte { offset, .. }) if offset == MIQP_BINARY.len() - 8
     ));
     let text = String::from_utf8_lossy(MIQP_BINARY).into_owned();
     let big_endian = text.replacen("\n 0 0 1 1\t", "\n 0 0 2 1\t", 1);

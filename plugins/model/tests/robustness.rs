@@ -197,11 +197,13 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_nl_segments(text in nl_lines(), flags in 0usize..4) {
+    fn arbitrary_nl_segments(text in nl_lines(), flags in 0usize..4, classes in prop::array::uniform3(0usize..4), integers in prop::array::uniform5(0usize..3)) {
         let logical = flags & 1;
         let defined = flags & 2;
+        let [constraints, objectives, both] = classes;
+        let integers = integers.map(|count| count.to_string()).join(" ");
         let header = format!(
-            "g3 1 1 0\n2 2 1 0 0 {logical}\n2 1\n0 0\n2 2 2\n0 0 0 1\n0 0 1 0 0\n0 0\n0 0\n{defined} 0 0 0 0\n"
+            "g3 1 1 0\n2 2 1 0 0 {logical}\n2 1\n0 0\n{constraints} {objectives} {both}\n0 0 0 1\n{integers}\n0 0\n0 0\n{defined} 0 0 0 0\n"
         );
         read_all(format!("{header}{text}").as_bytes());
         // With bounds, so that most others are complete.

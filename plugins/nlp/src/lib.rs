@@ -54,7 +54,7 @@ pub enum SolveError {
         limit: usize,
     },
     /// pounce refuses the model's data or the options together.
-    #[error("pounce refuses the problem: {0}")]
+    #[error("refused by pounce: {0}")]
     Solver(String),
 }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use optwasm_model::nl::NlModel;
+use optwasm_model::nl::{NlModel, Node};
 use optwasm_model::{OptionError, Options, Sense, Solution, Status};
 use pounce_algorithm::application::{
     IpoptApplication, Ma57Config, default_backend_factory, feral_config_from_options,
@@ -154,7 +154,17 @@ fn set_options(application: &mut IpoptApplication, options: Options) -> Result<(
         };
         set.map_err(|_| wrong())?;
     }
-    Ok(())
+    // Options of Ipopt that pounce knows and has not implemented.
+    let solver = application.unimplemented_linear_solver();
+    let refusal = solver
+        .map(|name| IpoptApplication::unimplemented_linear_solver_message(&name))
+        .or_else(|| application.unimplemented_option_refusal())
+        .or_else(|| application.unimplemented_option_value_refusal())
+        .or_else(|| application.unhonored_convex_option());
+    match refusal {
+        Some(refusal) => Err(SolveError::Solver(refusal)),
+        None => Ok(()),
+    }
 }
 
 /// What an option takes.
@@ -220,7 +230,10 @@ fn solution(
     outcome: Outcome,
     iterations: u64,
 ) -> Result<Solution, SolveError> {
-    let (status, message) = translate(outcome, watched.out_of_fuel)?;
+    let (mut status, message) = translate(outcome, watched.out_of_fuel)?;
+    if status == Status::Feasible && has_constant_objective(model) {
+        status = Status::Optimal;
+    }
     let mut solution = Solution::without_values(status, SOLVER);
     solution.iterations = Some(iterations);
     solution.message = message.map(str::to_owned);
@@ -250,6 +263,15 @@ fn solution(
     Ok(solution)
 }
 
+/// Whether every feasible point is optimal.
+fn has_constant_objective(model: &NlModel) -> bool {
+    model.objectives.first().is_none_or(|objective| {
+        let constant = |node: &Node| !matches!(node, Node::Variable(_) | Node::Defined(_));
+        objective.linear.iter().all(|term| term.1 == 0.0)
+            && objective.expression.nodes().iter().all(constant)
+    })
+}
+
 /// pounce's return code as a status, and what there is to say of it.
 fn translate(
     outcome: Outcome,
@@ -263,7 +285,7 @@ fn translate(
         ),
         Outcome::FeasiblePointFound => (
             Status::Feasible,
-            Some("a feasible point of a square system was found"),
+            Some("a point that solves the square system of constraints was found"),
         ),
         Outcome::InfeasibleProblemDetected => (
             Status::Infeasible,

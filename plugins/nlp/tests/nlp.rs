@@ -445,10 +445,7 @@ fn the_initial_point_and_duals_are_used() {
     }
     let with_duals = solve_model(&warm, options(&given), |_| ()).unwrap();
     near(with_duals.objective.unwrap(), 17.0140173);
-    println!(
-        "{:?} {:?} {:?}",
-        with_duals.iterations, without_duals.iterations, solution.iterations
-    );
+    assert!(without_duals.iterations < solution.iterations);
     assert!(with_duals.iterations < without_duals.iterations);
 }
 
@@ -487,6 +484,23 @@ fn expressions_nested_too_deeply_are_errors_not_overflows() {
         solve(many.as_bytes(), options(&[]), |_| ()),
         Err(SolveError::TooDeep { .. })
     ));
+}
+
+#[test]
+fn doubling_defined_variables_cost_no_time() {
+    // vᵢ₊₁ = vᵢ + vᵢ and vᵢ₊₁ = ½vᵢ·(1 + vᵢ), sixty times: 2⁶⁰ paths.
+    for double in ["o0\nv{}\nv{}", "o2\no2\nn0.5\nv{}\no0\nn1\nv{}"] {
+        let line = |i: usize| format!("V{} 0 0\n{}\n", i + 1, double.replace("{}", &i.to_string()));
+        let segments: String = (0..60).map(line).collect();
+        let text = file(
+            1,
+            1,
+            &format!("{segments}O0 0\nv60\nC0\nv60\nr\n3\nb\n0 0.5 1\nx1\n0 1"),
+        );
+        let text = text.replace("\n0 0 0 0 0\nV1", "\n60 0 0 0 0\nV1");
+        let solution = run(&text, &["max_iter=20"]);
+        assert_eq!(solution.values.len(), 1);
+    }
 }
 
 #[test]

@@ -40,7 +40,6 @@ impl Classes {
 }
 
 pub(super) struct Header {
-    pub binary: bool,
     /// Numbers that a `.sol` file repeats.
     pub options: Vec<i64>,
     /// A tolerance of the simplex method that a `.sol` file repeats.
@@ -69,12 +68,12 @@ impl Header {
         counts(input, 2, "numbers of network constraints")?;
 
         let expected = "numbers of variables nonlinear in constraints, objectives and both";
-        let at = input.line();
         let nonlinear = counts(input, 3, expected)?;
+        // AMPL's own C++ library may count a variable several times.
         let mut classes = Classes {
-            constraints: nonlinear[0],
-            objectives: nonlinear[1],
-            both: nonlinear[2],
+            constraints: nonlinear[0].min(variables),
+            objectives: nonlinear[1].min(variables),
+            both: nonlinear[2].min(nonlinear[0]).min(variables),
         };
 
         let arithmetic_at = input.line();
@@ -87,6 +86,7 @@ impl Header {
             });
         }
 
+        let at = input.line();
         let discrete = counts(input, 2, "numbers of binary and integer variables")?;
         let discrete = |index: usize| discrete.get(index).copied().unwrap_or(0);
         let nonzeros = counts(input, 2, "numbers of nonzeros")?;
@@ -100,15 +100,15 @@ impl Header {
         // Some writers count variables nonlinear in objectives only without
         // those in constraints only, which the format has before them.
         if discrete(4) > 0 && classes.objectives <= classes.constraints {
-            classes.objectives += classes.constraints - classes.both.min(classes.constraints);
+            let only_constraints = classes.constraints - classes.both;
+            classes.objectives = (classes.objectives + only_constraints).min(variables);
         }
         let integers = integers(classes, variables, discrete);
         let integers = integers.ok_or_else(|| {
-            let expected = "numbers of variables that fit together";
-            ReadError::expected(at, expected, "numbers that do not")
+            let expected = "numbers of integer variables that their classes have room for";
+            ReadError::expected(at, expected, "greater ones")
         })?;
         Ok(Header {
-            binary,
             options,
             tolerance,
             variables,
@@ -131,8 +131,7 @@ fn integers(
     discrete: impl Fn(usize) -> usize,
 ) -> Option<Vec<Range<usize>>> {
     let [both, constraints, objectives, _] = classes.ranges(variables);
-    // Linear ones are the last of all. AMPL's own C++ library counts them as
-    // nonlinear, too, so that they may be more than their class is long.
+    // Linear ones are the last of all, whatever else they are counted as.
     let linear = discrete(0).saturating_add(discrete(1));
     [
         (both, discrete(2)),
@@ -141,10 +140,8 @@ fn integers(
         (0..variables, linear),
     ]
     .into_iter()
-    .map(|(class, count)| {
-        let fits = class.start <= class.end && class.end <= variables && count <= class.len();
-        fits.then(|| class.end - count..class.end)
-    })
+    .filter(|&(_, count)| count > 0)
+    .map(|(class, count)| (count <= class.len()).then(|| class.end - count..class.end))
     .collect()
 }
 

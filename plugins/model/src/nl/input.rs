@@ -93,13 +93,14 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// An integer.
+    /// An integer of 32 bits.
     pub fn integer(&mut self, expected: &str) -> Result<i64> {
         if self.binary {
             return Ok(i32::from_le_bytes(self.array(expected)?).into());
         }
         let word = self.word(expected)?;
-        word.parse().map_err(|_| self.expected(expected, word))
+        let integer: Result<i32> = word.parse().map_err(|_| self.expected(expected, word));
+        integer.map(i64::from)
     }
 
     /// A 16-bit integer of a binary file; any integer in text.
@@ -185,29 +186,42 @@ impl<'a> Input<'a> {
 
     /// The error that something else stands here.
     pub fn expected(&self, expected: impl Into<String>, found: &str) -> ReadError {
-        let error = ReadError::expected(self.line, expected, found);
-        match error {
-            ReadError::Expected {
-                expected, found, ..
-            } if self.binary => ReadError::AtByte {
-                offset: self.position,
-                problem: format!("expected {expected}, found {found}"),
-            },
-            other => other,
-        }
+        self.located(ReadError::expected(self.line, expected, found))
     }
 
     /// The error that the file ends here.
     pub fn end(&self, expected: &str) -> ReadError {
-        if self.binary {
-            return ReadError::AtByte {
-                offset: self.bytes.len(),
-                problem: format!("the file ends where {expected} was expected"),
-            };
-        }
-        ReadError::UnexpectedEnd {
+        self.located(ReadError::UnexpectedEnd {
             line: self.line,
             expected: expected.to_owned(),
+        })
+    }
+
+    /// The error that something is not supported, said with its verb.
+    pub fn unsupported(&self, feature: &str) -> ReadError {
+        self.located(ReadError::Unsupported {
+            line: self.line,
+            feature: feature.to_owned(),
+        })
+    }
+
+    /// The error that something appears twice, the second time at `line`.
+    pub fn duplicate(&self, line: usize, kind: &'static str, name: String) -> ReadError {
+        self.located(ReadError::Duplicate { line, kind, name })
+    }
+
+    /// The same error with the place in bytes if the file is binary.
+    fn located(&self, error: ReadError) -> ReadError {
+        if !self.binary {
+            return error;
+        }
+        let text = error.to_string();
+        let problem = text
+            .split_once(": ")
+            .map_or(text.as_str(), |(_, problem)| problem);
+        ReadError::AtByte {
+            offset: self.position,
+            problem: problem.to_owned(),
         }
     }
 

@@ -107,13 +107,17 @@ impl Reader<'_> {
             }
             b'b' => {
                 let bounds = self.bounds(self.header.variables)?;
-                self.variable_bounds = Some(bounds);
-                Ok(())
+                match self.variable_bounds.replace(bounds) {
+                    None => Ok(()),
+                    Some(_) => Err(self.twice("b")),
+                }
             }
             b'r' => {
                 let bounds = self.bounds(self.header.constraints)?;
-                self.constraint_bounds = Some(bounds);
-                Ok(())
+                match self.constraint_bounds.replace(bounds) {
+                    None => Ok(()),
+                    Some(_) => Err(self.twice("r")),
+                }
             }
             b'x' => {
                 let values = self.values(self.header.variables, true)?;
@@ -131,7 +135,7 @@ impl Reader<'_> {
             }
             b'k' | b'K' => self.column_sizes(),
             b'S' => self.suffix(),
-            b'F' => Err(self.unsupported("imported functions are")),
+            b'F' => Err(self.input.unsupported("imported functions are")),
             other => Err(self.input.expected(
                 "a segment (one of C L O V J G b r x d k K S)",
                 &char::from(other).to_string(),
@@ -156,28 +160,17 @@ impl Reader<'_> {
     ) -> Result<(), ReadError> {
         let slot = &mut place(self)[index];
         if slot.is_some() {
-            return Err(self.duplicate(kind, index));
+            let name = index.to_string();
+            return Err(self.input.duplicate(self.segment_line, kind, name));
         }
         *slot = Some(value);
         Ok(())
     }
 
-    fn duplicate(&self, kind: &'static str, index: usize) -> ReadError {
-        if self.header.binary {
-            return self.input.expected("segments of different numbers", kind);
-        }
-        ReadError::Duplicate {
-            line: self.segment_line,
-            kind,
-            name: index.to_string(),
-        }
-    }
-
-    fn unsupported(&self, feature: &str) -> ReadError {
-        ReadError::Unsupported {
-            line: self.input.line(),
-            feature: feature.to_owned(),
-        }
+    /// The error that a segment without a number appears twice.
+    fn twice(&self, name: &str) -> ReadError {
+        let name = name.to_owned();
+        self.input.duplicate(self.segment_line, "segment", name)
     }
 
     /// An expression, node by node. `missing` counts the arguments that
@@ -194,8 +187,8 @@ impl Reader<'_> {
                 b'l' => Node::Number(self.input.integer("an integer")? as f64),
                 b'v' => self.reference()?,
                 b'o' => self.operation()?,
-                b'f' => return Err(self.unsupported("imported functions are")),
-                b'h' => return Err(self.unsupported("strings are")),
+                b'f' => return Err(self.input.unsupported("imported functions are")),
+                b'h' => return Err(self.input.unsupported("strings are")),
                 other => {
                     let found = char::from(other).to_string();
                     return Err(self.input.expected(EXPECTED, &found));
@@ -239,7 +232,7 @@ impl Reader<'_> {
             return self.piecewise_linear();
         }
         if OF_STRINGS.contains(&code) {
-            return Err(self.unsupported("strings are"));
+            return Err(self.input.unsupported("strings are"));
         }
         let operator = u64::try_from(code).ok().and_then(Operator::from_opcode);
         let Some(operator) = operator else {
@@ -380,7 +373,7 @@ impl Reader<'_> {
                 b'5' => {
                     let feature =
                         "complementarity constraints (this is a complementarity problem) are";
-                    return Err(self.unsupported(feature));
+                    return Err(self.input.unsupported(feature));
                 }
                 other => {
                     let found = char::from(other).to_string();
