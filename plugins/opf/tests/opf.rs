@@ -360,21 +360,25 @@ fn impossible_cases_are_infeasible() {
 
 #[test]
 fn limits_that_bind() {
-    // The rating of branch 1, and the angles of branch 4.
-    let free = optimum(SMALL, &[]).objective.unwrap();
-    for (wide, narrow) in [
-        ("0.04  90 0 0", "0.04  33 0 0"),
-        ("1.03 2   1  -20 25;", "1.03 2   1  -1 25;"),
+    // The rating of a branch, its angle, and the angles of all branches.
+    let rating = (SMALL, "0.04  90 0 0", "0.04  33 0 0");
+    let angle = (SMALL, "1.03 2   1  -20 25;", "1.03 2   1  -2.5 25;");
+    let angles = (CASE14, "-30.0\t 30.0;", "-7.0\t 7.0;");
+    for ((text, wide, narrow), formulation) in [
+        (rating, "ac"),
+        (rating, "soc"),
+        (angle, "ac"),
+        (angle, "dc"),
+        (angles, "soc"),
     ] {
-        assert!(SMALL.contains(wide));
-        for formulation in ["ac", "soc"] {
-            let option = format!("formulation={formulation}");
-            let limited = optimum(&SMALL.replace(wide, narrow), &[&option]);
-            assert!(
-                limited.objective.unwrap() > free * 1.001,
-                "{narrow} {formulation}"
-            );
-        }
+        assert!(text.contains(wide));
+        let option = format!("formulation={formulation}");
+        let objective = |text: &str| optimum(text, &[&option]).objective.unwrap();
+        let (free, limited) = (objective(text), objective(&text.replace(wide, narrow)));
+        assert!(
+            limited > free * 1.001,
+            "{narrow} {formulation}: {limited} {free}"
+        );
     }
 }
 
