@@ -9,7 +9,15 @@ use optwasm_toolchain::{GuestBuild, GuestToolchain, sources};
 
 /// The plugins: names of folders, which are those of the binaries. The first that reads a file
 /// solves it where several could.
-const PLUGINS: [&str; 5] = ["highs", "linear", "conic", "nlp", "least-squares"];
+const PLUGINS: [&str; 7] = [
+    "highs",
+    "linear",
+    "conic",
+    "nlp",
+    "least-squares",
+    "sat",
+    "opf",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let here = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);

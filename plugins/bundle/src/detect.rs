@@ -37,6 +37,8 @@ pub fn detect(bytes: &[u8], file_name: Option<&str>) -> Result<&'static Plugin, 
         Some(Format::Mps | Format::Lp) => (LINEAR, "linear program"),
         Some(Format::Nl) => of_nl(bytes)?,
         Some(Format::Cbf | Format::Sdpa) => (&["conic"][..], "conic program"),
+        Some(Format::Dimacs) => (&["sat"][..], "Boolean formula"),
+        Some(Format::Matpower) => (&["opf"][..], "power network"),
         Some(Format::Strd) => (&["least-squares"][..], "nonlinear regression"),
         Some(Format::Json) if is_regression(bytes) => {
             (&["least-squares"][..], "nonlinear regression")

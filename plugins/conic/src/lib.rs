@@ -66,7 +66,7 @@ pub fn solve(input: &[u8], settings: &Settings) -> Result<Solution, SolveError> 
 /// [`SolveError::Read`] and [`SolveError::Integers`].
 pub fn read(input: &[u8]) -> Result<Program, SolveError> {
     match Format::detect(input) {
-        Some(Format::Mps | Format::Lp) => {
+        Some(Format::Mps | Format::Lp | Format::Nl) => {
             let model = optwasm_model::read(input)?;
             if model.has_integers() {
                 return Err(SolveError::Integers);

@@ -18,6 +18,10 @@ pub enum Format {
     /// Data set of the NIST Statistical Reference Datasets for nonlinear
     /// regression.
     Strd,
+    /// DIMACS CNF, a Boolean formula.
+    Dimacs,
+    /// MATPOWER case file, a power network.
+    Matpower,
     /// JSON object.
     Json,
 }
@@ -26,6 +30,9 @@ impl Format {
     /// Tells the format by the first lines that are not comments; `None` if
     /// they begin like no format known.
     pub fn detect(bytes: &[u8]) -> Option<Format> {
+        if is_dimacs(bytes) {
+            return Some(Format::Dimacs);
+        }
         // Far more than any header or licence comment takes.
         const LOOK_AT: usize = 64 * 1024;
         let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LOOK_AT)]);
@@ -36,8 +43,8 @@ impl Format {
         if trimmed.starts_with("NIST/ITL StRD") {
             return Some(Format::Strd);
         }
-        // Comments of MPS and SDPA, of SDPA, of CBF and of LP.
-        let comment = |line: &&str| line.starts_with(['*', '"', '#', '\\']);
+        // Comments of MPS and SDPA, of SDPA, of CBF, of LP and of MATPOWER.
+        let comment = |line: &&str| line.starts_with(['*', '"', '#', '\\', '%']);
         let mut lines = text
             .lines()
             .map(str::trim)
@@ -48,6 +55,7 @@ impl Format {
         match word {
             _ if begins_nl(first) => Some(Format::Nl),
             "VER" => Some(Format::Cbf),
+            "function" => Some(Format::Matpower),
             "NAME" | "ROWS" | "OBJSENSE" | "OBJNAME" => Some(Format::Mps),
             _ if lp::is_objective_keyword(word) => Some(Format::Lp),
             // The numbers of variables and of blocks.
@@ -55,6 +63,21 @@ impl Format {
             _ => None,
         }
     }
+}
+
+/// Whether the first line that is no comment of DIMACS is its header. The
+/// comments before it may be long: some tools list all variables there.
+fn is_dimacs(bytes: &[u8]) -> bool {
+    let mut lines = bytes
+        .split(|&byte| byte == b'\n')
+        .map(<[u8]>::trim_ascii)
+        .filter(|line| !line.is_empty() && !line.starts_with(b"c"));
+    let mut words = lines
+        .next()
+        .unwrap_or_default()
+        .split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty());
+    words.next() == Some(b"p") && words.next() == Some(b"cnf")
 }
 
 /// Whether a line is the first one of a `.nl` file, such as `g3 1 1 0`: a
@@ -87,6 +110,9 @@ mod tests {
             ("12 drummers\n11 pipers", Some(Format::Sdpa)),
             ("12 drummers", None),
             ("NIST/ITL StRD\nDataset Name: x", Some(Format::Strd)),
+            ("c by hand\nc\n\np  cnf 2 1\n1 -2 0\n", Some(Format::Dimacs)),
+            ("% c\n\nfunction mpc = case3\n", Some(Format::Matpower)),
+            ("c by hand\n1 -2 0\n", None),
             (" { \"model\": 1}", Some(Format::Json)),
             ("blah blah", None),
             ("", None),
