@@ -29,6 +29,7 @@ class OPTWASM(ConicSolver):
     """The solver, for ``problem.solve(solver=…)``."""
 
     MIP_CAPABLE = True
+    BOUNDED_VARIABLES = True
     SUPPORTED_CONSTRAINTS = ConicSolver.SUPPORTED_CONSTRAINTS + [
         SOC,
         ExpCone,
@@ -72,6 +73,12 @@ class OPTWASM(ConicSolver):
     def supports_quad_obj(self):
         return True
 
+    def apply(self, problem):
+        data, inverse_data = super().apply(problem)
+        data[s.BOOL_IDX] = [int(place[0]) for place in problem.x.boolean_idx]
+        data[s.INT_IDX] = [int(place[0]) for place in problem.x.integer_idx]
+        return data, inverse_data
+
     def solve_via_data(self, data, warm_start, verbose, solver_opts, solver_cache=None):
         integers = set(data.get(s.BOOL_IDX, [])) | set(data.get(s.INT_IDX, []))
         if integers:
@@ -108,6 +115,7 @@ class OPTWASM(ConicSolver):
         if solution.get("duals"):
             # A dual is the rate at which the objective changes with the right-hand side; CVXPY's
             # multiplier has the other sign.
+            # Rows of bounds on variables, which come last, have no constraint of CVXPY's.
             z = -np.array(solution["duals"])
             zero = inverse_data[ConicSolver.DIMS].zero
             for part, constraints in (
@@ -141,14 +149,31 @@ def json_of(data):
     cones += [{"ExponentialConeT": []} for _ in range(dims.exp)]
     cones += [{"PowerConeT": float(alpha)} for alpha in dims.p3d]
     cones += [{"GenPowerConeT": [[float(alpha) for alpha in alphas], 1]} for alphas in dims.pnd]
+    a, b = sp.csc_array(data[s.A]), np.asarray(data[s.B], dtype=float)
+    lower, upper = bounds_of(data, q.size)
+    # x <= upper and -x <= -lower, as rows of their own after all others.
+    above, below = np.flatnonzero(np.isfinite(upper)), np.flatnonzero(np.isfinite(lower))
+    if above.size or below.size:
+        identity = sp.eye_array(q.size, format="csr")
+        a = sp.vstack([a, identity[above], -identity[below]], format="csc")
+        b = np.concatenate([b, upper[above], -lower[below]])
+        cones.append({"NonnegativeConeT": int(above.size + below.size)})
     program = {
         "P": matrix(sp.triu(quadratic)),
         "q": q.tolist(),
-        "A": matrix(data[s.A]),
-        "b": np.asarray(data[s.B], dtype=float).tolist(),
+        "A": matrix(a),
+        "b": b.tolist(),
         "cones": cones,
     }
     return json.dumps(program)
+
+
+def bounds_of(data, size):
+    """Lower and upper bounds of the variables."""
+    lower, upper = data.get(s.LOWER_BOUNDS), data.get(s.UPPER_BOUNDS)
+    lower = np.full(size, -np.inf) if lower is None else np.asarray(lower, dtype=float)
+    upper = np.full(size, np.inf) if upper is None else np.asarray(upper, dtype=float)
+    return lower, upper
 
 
 def matrix(values):
@@ -186,7 +211,12 @@ def mps_of(data, integers):
     lines.append("RHS")
     lines += [f" rhs r{i} {float(b[i])!r}" for i in range(a.shape[0])]
     lines.append("BOUNDS")
+    lower, upper = bounds_of(data, a.shape[1])
     for j in range(a.shape[1]):
-        lines.append(f" BV bnd x{j}" if j in booleans else f" FR bnd x{j}")
+        low, high = lower[j], upper[j]
+        if j in booleans:
+            low, high = max(low, 0.0), min(high, 1.0)
+        lines.append(f" MI bnd x{j}" if low == -np.inf else f" LO bnd x{j} {float(low)!r}")
+        lines.append(f" PL bnd x{j}" if high == np.inf else f" UP bnd x{j} {float(high)!r}")
     lines.append("ENDATA")
     return "\n".join(lines) + "\n"

@@ -25,14 +25,14 @@ fn check(answers: &str) {
             .unwrap();
         let status = answer["status"].as_str().unwrap();
         assert_eq!(answer["plugin"], problem["plugin"], "{answer}");
+        assert_eq!(status, problem["status"], "{answer}");
         match problem["objective"].as_f64() {
             Some(published) => {
                 let tolerance = problem["rtol"].as_f64().unwrap() * published.abs().max(1.0);
                 let objective = answer["objective"].as_f64().unwrap_or(f64::NAN);
-                assert_eq!(status, "optimal", "{answer}");
                 assert!((objective - published).abs() <= tolerance, "{answer}");
             }
-            None => assert!(status.starts_with("infeasible"), "{answer}"),
+            None => assert!(answer["objective"].is_null(), "{answer}"),
         }
     }
 }
@@ -92,6 +92,69 @@ fn solutions_are_written_where_asked() {
             .unwrap()
             .starts_with("status optimal\nobjective -464.7531")
     );
+}
+
+/// A day of an IEEE network: 24 hours as one batch on three workers, the network sent once.
+#[test]
+fn hours_of_a_day_are_one_batch() {
+    /// Loads of a winter weekday in per cent of the peak: IEEE Reliability Test System 1996.
+    const LOADS: [u32; 24] = [
+        67, 63, 60, 59, 59, 60, 74, 86, 95, 96, 96, 95, 95, 95, 93, 94, 99, 100, 100, 96, 91, 83,
+        73, 63,
+    ];
+    // Optima that Ipopt found, in $/h.
+    const AC: [f64; 24] = [
+        1429.074, 1340.509, 1274.390, 1252.413, 1252.413, 1274.390, 1585.174, 1856.163, 2062.333,
+        2085.411, 2085.411, 2062.333, 2062.333, 2062.333, 2016.286, 2039.292, 2154.861, 2178.080,
+        2178.080, 2085.411, 1970.379, 1788.007, 1562.786, 1340.509,
+    ];
+    const DC_SUM: f64 = 40866.404;
+    let place = place().with_cache(concat!(env!("CARGO_TARGET_TMPDIR"), "/callers-cache"));
+    let _coordinator = place.coordinator(&[]);
+    let _workers = ["a", "b", "c"].map(|name| place.worker(name, &["--slots", "1"]));
+    let case = data("../../plugins/opf/tests/data/pglib_opf_case14_ieee.m");
+    let solve = |formulation: &str| -> Vec<f64> {
+        let lines = LOADS.map(|load| {
+            format!(
+                "load_scale={} formulation={formulation}\n",
+                f64::from(load) / 100.0
+            )
+        });
+        let inputs = place
+            .file("hours.txt", lines.concat())
+            .display()
+            .to_string();
+        let blob = format!("case={case}");
+        let args = [
+            "run",
+            "opf",
+            "--blob",
+            &blob,
+            "--each-line",
+            &inputs,
+            "--output",
+            "jsonl",
+        ];
+        let rows = place.run(args).ok();
+        let rows = rows
+            .lines()
+            .map(|row| serde_json::from_str::<Json>(row).unwrap());
+        rows.map(|row| {
+            assert_eq!(row["output"]["status"], "optimal", "{row}");
+            row["output"]["objective"].as_f64().unwrap()
+        })
+        .collect()
+    };
+    let hours = solve("ac");
+    assert_eq!(hours.len(), 24);
+    for (hour, (found, expected)) in hours.iter().zip(AC).enumerate() {
+        assert!(
+            (found - expected).abs() <= 1e-5 * expected,
+            "hour {hour}: {found}"
+        );
+    }
+    let sum: f64 = solve("dc").iter().sum();
+    assert!((sum - DC_SUM).abs() <= 1e-5 * DC_SUM, "{sum}");
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn wait_for(what: &str, ready: impl Fn() -> bool) -> Result<()> {
     Ok(())
 }
 
-/// Solves all problems in one call; the answers come in their order.
+/// Solves all problems in one call; returns the answers in the order of the problems.
 fn solve(demo: &Demo, data: &Path, problems: &[Json]) -> Result<Vec<Json>> {
     let files = problems
         .iter()
@@ -133,8 +133,18 @@ fn solve(demo: &Demo, data: &Path, problems: &[Json]) -> Result<Vec<Json>> {
         .stdout
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty());
-    lines
-        .map(|line| Ok(serde_json::from_slice(line)?))
+    let answers: Vec<Json> = lines
+        .map(serde_json::from_slice)
+        .collect::<Result<_, _>>()?;
+    // They come as the solves end.
+    let of = |file: &String| answers.iter().find(|answer| answer["file"] == **file);
+    files
+        .iter()
+        .map(|file| {
+            of(file)
+                .cloned()
+                .with_context(|| format!("no answer for {file}"))
+        })
         .collect()
 }
 

@@ -80,6 +80,19 @@ impl Options {
         Self::parse(std::env::args().skip(1))
     }
 
+    /// Adds arguments, which count more than those given before.
+    ///
+    /// # Errors
+    ///
+    /// [`OptionError::Form`].
+    pub fn extend(
+        &mut self,
+        arguments: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<(), OptionError> {
+        self.given.extend(Self::parse(arguments)?.given);
+        Ok(())
+    }
+
     /// Takes the text of the option `name`, if it was given.
     pub fn text(&mut self, name: &str) -> Option<String> {
         self.given.remove(name)
@@ -194,6 +207,10 @@ mod tests {
             "`nonsense` is not an option of the form name=value"
         );
         assert!(Options::parse(["=1"]).is_err());
+        let mut options = Options::parse(["a=1", "b=1"]).unwrap();
+        options.extend(["b=2"]).unwrap();
+        assert_eq!(options.text("b").as_deref(), Some("2"));
+        assert!(options.extend(["c"]).is_err());
         let mut options = Options::parse(["tol=NaN", "n=-1", "m=x", "s=perhaps"]).unwrap();
         let error = options.number("tol", 0.0..=1.0, 0.5).unwrap_err();
         assert_eq!(
