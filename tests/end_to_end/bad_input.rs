@@ -70,7 +70,7 @@ fn inputs_that_are_too_large() {
     let echo = guest("echo");
     place
         .run(["run", "--local", &echo, &path.display().to_string()])
-        .fails(2, "an input may have 2 GiB");
+        .fails(2, "an input may have 2.00 GiB");
     // A problem may have less: what reads it takes several times its size.
     let path = place.file("huge.mps", "NAME huge\n");
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
@@ -78,7 +78,7 @@ fn inputs_that_are_too_large() {
     let path = path.display().to_string();
     place
         .run(["solve", "--local", &path])
-        .fails(2, "an input may have 512 MiB");
+        .fails(2, "an input may have 512.00 MiB");
 }
 
 #[test]

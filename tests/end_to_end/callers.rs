@@ -235,7 +235,7 @@ fn a_caller_that_dies_takes_its_job_with_it() {
         rustix::process::kill_process(pid, signal).unwrap();
         caller.wait().unwrap();
         wait_for("the job's end", || {
-            let cancelled = |batch: &&Json| batch["cancelled"] == 1 && batch["running"] == 0;
+            let cancelled = |batch: &&Json| batch["outcomes"]["cancelled"] == 1;
             jobs().iter().filter(cancelled).count() == count + 1
         });
     }

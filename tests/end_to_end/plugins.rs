@@ -111,7 +111,7 @@ fn hours_of_a_day_are_one_batch() {
     const DC_SUM: f64 = 40866.404;
     let place = place().with_cache(concat!(env!("CARGO_TARGET_TMPDIR"), "/callers-cache"));
     let _coordinator = place.coordinator(&[]);
-    let _workers = ["a", "b", "c"].map(|name| place.worker(name, &["--slots", "1"]));
+    let _workers = ["a", "b", "c"].map(|name| place.worker(name, &[]));
     let case = data("../../plugins/opf/tests/data/pglib_opf_case14_ieee.m");
     let solve = |formulation: &str| -> Vec<f64> {
         let lines = LOADS.map(|load| {

@@ -317,7 +317,8 @@ fn raw(model: &Model, solution: &Solution, sparse: bool) -> String {
     let section = |text: &mut String, title: &str, lines: &[(&str, f64)]| {
         let _ = writeln!(text, "# {title} {}", lines.len());
         for (name, value) in lines {
-            let _ = writeln!(text, "{name} {value}");
+            // Adding zero makes a zero of either sign one without.
+            let _ = writeln!(text, "{name} {}", value + 0.0);
         }
     };
     let columns = |values: &[f64]| -> Vec<(&str, f64)> {
