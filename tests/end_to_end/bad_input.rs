@@ -49,7 +49,7 @@ fn modules_that_are_none_or_for_something_else() {
 
 #[test]
 fn problem_files_that_are_damaged() {
-    let place = place();
+    let place = crate::place_with_solvers();
     let mps = fs::read_to_string(data("afiro.mps")).unwrap();
     let damaged = place.file("damaged.mps", mps.replacen("X01", "X01 X01 X01", 1));
     let ran = place.run(["solve", "--local", &damaged.display().to_string()]);

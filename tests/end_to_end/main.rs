@@ -26,6 +26,11 @@ fn place() -> Place {
     Place::new(env!("CARGO_BIN_EXE_optwasm"))
 }
 
+/// A place that shares compiled modules with the others of its kind: compiling a solver takes seconds.
+fn place_with_solvers() -> Place {
+    place().with_cache(concat!(env!("CARGO_TARGET_TMPDIR"), "/solvers"))
+}
+
 /// The file `tests/data/NAME`.
 fn data(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/data");

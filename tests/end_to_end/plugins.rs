@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use crate::{data, place};
+use crate::{data, place_with_solvers};
 
 fn problems() -> Vec<Json> {
     let manifest = std::fs::read(data("manifest.json")).unwrap();
@@ -39,7 +39,7 @@ fn check(answers: &str) {
 
 #[test]
 fn published_answers_here_and_elsewhere() {
-    let place = place();
+    let place = place_with_solvers();
     let files: Vec<String> = problems()
         .iter()
         .map(|problem| data(problem["file"].as_str().unwrap()))
@@ -70,7 +70,7 @@ fn published_answers_here_and_elsewhere() {
 
 #[test]
 fn solutions_are_written_where_asked() {
-    let place = place();
+    let place = place_with_solvers();
     let solution = place.path().join("solution.json");
     let text = place.path().join("solution.txt");
     let afiro = data("afiro.mps");
@@ -109,7 +109,7 @@ fn hours_of_a_day_are_one_batch() {
         2178.080, 2085.411, 1970.379, 1788.007, 1562.786, 1340.509,
     ];
     const DC_SUM: f64 = 40866.404;
-    let place = place().with_cache(concat!(env!("CARGO_TARGET_TMPDIR"), "/callers-cache"));
+    let place = place_with_solvers();
     let _coordinator = place.coordinator(&[]);
     let _workers = ["a", "b", "c"].map(|name| place.worker(name, &[]));
     let case = data("../../plugins/opf/tests/data/pglib_opf_case14_ieee.m");
@@ -159,7 +159,7 @@ fn hours_of_a_day_are_one_batch() {
 
 #[test]
 fn plugins_tell_about_themselves() {
-    let place = place();
+    let place = place_with_solvers();
     let plugins = place.run(["plugins", "--output", "json"]).json();
     let plugins = plugins["plugins"].as_array().unwrap();
     for name in ["highs", "conic", "nlp", "least-squares"] {

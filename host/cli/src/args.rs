@@ -114,10 +114,10 @@ pub struct JobArgs {
     #[arg(long, default_value = "strict")]
     pub profile: Profile,
     /// Fuel for each job, such as 5e9 or 5G
-    #[arg(long, value_parser = parse_count)]
+    #[arg(long, env = "OPTWASM_FUEL", value_parser = parse_count)]
     pub fuel: Option<u64>,
     /// Memory for each job, such as 256MiB
-    #[arg(long, value_parser = parse_bytes)]
+    #[arg(long, env = "OPTWASM_MEMORY", value_parser = parse_bytes)]
     pub memory: Option<u64>,
     /// Wall-clock time for each job, such as 90s
     #[arg(long, value_parser = parse_duration)]
@@ -562,7 +562,7 @@ pub struct LinkArgs {
     /// Directory for the links
     #[arg(value_hint = ValueHint::DirPath)]
     pub dir: PathBuf,
-    /// Names: `highs` is the command line of HiGHS, others are solvers of AMPL's kind; `ipopt` is
+    /// Names, such as those of plugins; none may begin with `optwasm`, but `optwasm-ampl`. `highs` is the command line of HiGHS, others are solvers of AMPL's kind; `ipopt` is
     /// one for nonlinear programs [default: optwasm-ampl, highs, ipopt]
     pub names: Vec<String>,
 }

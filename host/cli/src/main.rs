@@ -99,12 +99,18 @@ fn start(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<Exi
 
 /// Does what a modelling tool asks for that takes this for another program.
 async fn call(caller: Caller, name: String) -> Result<ExitCode, Failure> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments = std::env::args_os().skip(1).map(OsString::into_string);
+    let arguments: Vec<String> = arguments.collect::<Result<_, _>>().map_err(|argument| {
+        Failure::usage(format!(
+            "{}: an argument that is not UTF-8",
+            argument.display()
+        ))
+    })?;
     match caller {
         Caller::Ampl => callers::ampl::run(&name, &arguments)
             .await
             .map(ExitCode::from),
-        Caller::Highs => callers::highs::run(&arguments).await.map(ExitCode::from),
+        Caller::Highs => Ok(ExitCode::from(callers::highs::run(&arguments).await)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufWriter, StdoutLock, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use comfy_table::{Table, TableStyle};
 use optwasm_client::{Client, LogRecord, Outcome, Report};
@@ -18,6 +18,18 @@ pub fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(TableStyle::new()).set_header(header);
     table
+}
+
+/// Writes a file, whole or not at all.
+pub fn write_file(path: &Path, content: impl AsRef<[u8]>) -> Result<(), Failure> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let draft = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let written = fs::write(&draft, content).and_then(|()| fs::rename(&draft, path));
+    written.map_err(|error| {
+        // What is left behind where even that fails is a hidden file.
+        let _ = fs::remove_file(&draft);
+        Failure::new(Exit::Storage, format!("{}: {error}", path.display()))
+    })
 }
 
 /// Prints a line to stdout. A reader that went away ends the command quietly.

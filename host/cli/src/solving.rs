@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{SelectAll, unfold};
 use optwasm_bundle::model::{Solution, Status};
 use optwasm_bundle::{Plugin, Unsolved};
-use optwasm_client::{Batch, Client, Order, Outcome, Report};
+use optwasm_client::{Batch, Client, Memo, Order, Outcome, Report};
 
 use crate::args::{JobArgs, QueueArgs};
 use crate::exit::{Exit, Failure};
@@ -159,7 +159,10 @@ pub async fn solve(
             signal = signals.next() => {
                 for Part { batch, progress, .. } in &parts {
                     progress.finish();
-                    if local || terms.attached {
+                    if terms.attached {
+                        // Where that cannot be said, the coordinator will notice.
+                        let _ = tokio::time::timeout(FAREWELL, batch.cancel()).await;
+                    } else if local {
                         batch.cancel().await?;
                     } else {
                         eprintln!("optwasm: batch {0} goes on. Come back with: optwasm results {0}", batch.id());
@@ -204,17 +207,18 @@ async fn submit<'a>(
     quiet: bool,
 ) -> Result<Vec<Part<'a>>, Failure> {
     let mut parts: Vec<Part<'_>> = Vec::new();
-    for plugin in optwasm_bundle::plugins() {
-        let wanted = |(_, problem): &(usize, &Problem)| problem.plugin.name() == plugin.name();
-        let places: Vec<usize> = problems
-            .iter()
-            .enumerate()
-            .filter(wanted)
-            .map(|(place, _)| place)
-            .collect();
-        if places.is_empty() {
-            continue;
+    let mut groups: Vec<(&Plugin, Vec<usize>)> = Vec::new();
+    for (place, problem) in problems.iter().enumerate() {
+        match groups
+            .iter_mut()
+            .find(|(plugin, _)| plugin.name() == problem.plugin.name())
+        {
+            Some((_, places)) => places.push(place),
+            None => groups.push((problem.plugin, vec![place])),
         }
+    }
+    let several = groups.len() > 1;
+    for (plugin, places) in groups {
         let module = Bytes::from_static(plugin.wasm);
         let mut spec = inputs::batch_spec(client, module, terms.job, terms.queue).await?;
         let options = terms.options.iter();
@@ -222,14 +226,37 @@ async fn submit<'a>(
         spec.template.args.extend(options);
         if let Some(limit) = terms.time_limit {
             spec.template.limits.deadline_ms = millis(limit);
+            // The default budget of fuel is some ten minutes' work.
+            if terms.job.fuel.is_none() {
+                spec.template.limits.fuel = u64::MAX;
+            }
+            // One job that waits for the same one of another caller would wait for all its time, and
+            // then begin its own.
+            if spec.memo == Memo::On {
+                spec.memo = Memo::Refresh;
+            }
             // What ran out of time once is answered, not tried again.
             if spec.retry_on.is_empty() {
                 spec.retry_on = RETRIED.map(str::to_owned).to_vec();
             }
         }
         spec.attached = terms.attached;
+        if let (Some(key), true) = (&mut spec.id, several) {
+            // Each batch needs a key of its own.
+            key.push('/');
+            key.push_str(plugin.name());
+        }
         let contents = places.iter().map(|place| problems[*place].bytes.clone());
-        let batch = client.submit(spec, contents).await?;
+        let batch = match client.submit(spec, contents).await {
+            Ok(batch) => batch,
+            Err(error) => {
+                // All or nothing, as far as that can be said.
+                for Part { batch, .. } in &parts {
+                    let _ = tokio::time::timeout(FAREWELL, batch.cancel()).await;
+                }
+                return Err(error.into());
+            }
+        };
         // Two bars would write over each other.
         let progress = Progress::new(places.len() as u32, quiet || !parts.is_empty());
         parts.push(Part {
@@ -240,6 +267,9 @@ async fn submit<'a>(
     }
     Ok(parts)
 }
+
+/// How long an interrupted caller tries to tell the coordinator.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Outcomes after which a job with a time limit is tried again: those after which any job is, but
 /// for the deadline.
@@ -269,9 +299,7 @@ async fn answer(
         Outcome::Deadline if terms.time_limit.is_some() => {
             Some(best(&report, plugin, Status::TimeLimit))
         }
-        Outcome::OutOfFuel if report.incumbent.is_some() => {
-            Some(best(&report, plugin, Status::FuelLimit))
-        }
+        Outcome::OutOfFuel => Some(best(&report, plugin, Status::FuelLimit)),
         _ => None,
     };
     Ok(Answer { report, solution })

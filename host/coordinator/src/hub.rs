@@ -312,7 +312,9 @@ impl<S: Store> Hub<S> {
         let memory = self.store.memory(restored.batch);
         let spec = scheduled(&restored.spec, restored.jobs, memory);
         self.live.insert(restored.batch, Live::new(&restored.spec));
-        if restored.spec.attached {
+        // Whoever had it run again did not mean the caller who had left.
+        let reopened = |(_, end): &(u32, AttemptEnd)| matches!(end.ending, Ending::Reopened(_));
+        if restored.spec.attached && !restored.attempts.iter().any(reopened) {
             self.attached.add(now, restored.batch);
         }
         let mut known: BTreeMap<u32, sched::Known> = BTreeMap::new();

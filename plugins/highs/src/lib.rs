@@ -54,6 +54,10 @@ pub enum SolveError {
     /// HiGHS refuses the model's data.
     #[error("HiGHS refuses the model: {0}")]
     Refused(String),
+    /// The solution to start from names no variable of the model; it is of another model, or in a
+    /// form that is not read.
+    #[error("the solution to start from names no variable of the model")]
+    Start,
     /// This build has no HiGHS; build it where there is a C++ compiler for wasm32-wasi.
     #[error("this build has no HiGHS")]
     Missing,
@@ -72,8 +76,8 @@ pub fn solve(
     solve_model(&optwasm_model::read(input)?, None, options, observer)
 }
 
-/// As [`solve`], from a point that is known: lines with the name of a variable and its value, as
-/// `optwasm solve --solution` and HiGHS write them. What else there is in `start` does not matter.
+/// As [`solve`], from a point that is known: a file that `optwasm solve --solution` or HiGHS wrote,
+/// or lines with the name of a variable and its value.
 ///
 /// # Errors
 ///
@@ -85,29 +89,46 @@ pub fn solve_from(
     observer: &mut dyn Observer,
 ) -> Result<Solution, SolveError> {
     let model = optwasm_model::read(input)?;
-    let start = values(&model, start);
+    let start = values(&model, start).ok_or(SolveError::Start)?;
     solve_model(&model, Some(&start), options, observer)
 }
 
 /// The values of the columns that `text` names; zero, or the bound nearest to it, of the others.
-fn values(model: &Model, text: &str) -> Vec<f64> {
-    // Of rows of the same name, which come later in files of HiGHS, the first counts.
+/// `None` if it names none at all.
+fn values(model: &Model, text: &str) -> Option<Vec<f64>> {
+    // HiGHS's files have a heading before the columns and rows after them; ours begins with status
+    // and objective.
+    let is_columns = |line: &&str| line.starts_with("# Columns");
+    let columns: Vec<&str> = match text.lines().skip_while(|line| !is_columns(line)).nth(1) {
+        Some(_) => {
+            let lines = text.lines().skip_while(|line| !is_columns(line)).skip(1);
+            lines.take_while(|line| !line.starts_with('#')).collect()
+        }
+        None if text.starts_with("status ") => text.lines().skip(2).collect(),
+        None => text.lines().collect(),
+    };
     let mut given = HashMap::new();
-    for line in text.lines() {
+    for line in columns {
+        // In HiGHS's sparse form the column's number follows.
         let mut words = line.split_whitespace();
-        if let (Some(name), Some(value), None) = (words.next(), words.next(), words.next())
+        if let (Some(name), Some(value)) = (words.next(), words.next())
             && let Ok(value) = value.parse::<f64>()
         {
-            given.entry(name).or_insert(value);
+            given.insert(name, value);
         }
     }
+    let is_named = |column: &optwasm_model::Column| given.contains_key(column.name.as_str());
+    if !model.columns.iter().any(is_named) {
+        return None;
+    }
     let columns = model.columns.iter();
-    columns
+    let values = columns
         .map(|column| {
             let value = given.get(column.name.as_str()).copied().unwrap_or(0.0);
             value.max(column.lower).min(column.upper)
         })
-        .collect()
+        .collect();
+    Some(values)
 }
 
 /// As [`solve`], for a model that has been read, and from a point if one is given.

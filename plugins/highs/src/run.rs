@@ -34,12 +34,18 @@ pub(crate) fn run(
     let mut highs = Highs::new();
     let fuel_for_best = options.number("fuel_for_best", 1..=u64::MAX, u64::MAX)?;
     let log = options.switch("log_to_console", false)?;
+    let relaxed = options.switch("solve_relaxation", false)?;
     let set = |highs: &mut Highs, name: &str, value: &str| highs.set(name, value);
     set(&mut highs, "log_to_console", "false")?;
     set(
         &mut highs,
         "output_flag",
         if log { "true" } else { "false" },
+    )?;
+    set(
+        &mut highs,
+        "solve_relaxation",
+        if relaxed { "true" } else { "false" },
     )?;
     set(&mut highs, "threads", "1")?;
     set(&mut highs, "parallel", "off")?;
@@ -49,7 +55,8 @@ pub(crate) fn run(
         }
         set(&mut highs, &name, &value)?;
     }
-    if model.has_integers() && !model.quadratic.is_empty() {
+    let is_integer = model.has_integers() && !relaxed;
+    if is_integer && !model.quadratic.is_empty() {
         return Err(SolveError::IntegerQuadratic);
     }
     highs
@@ -60,7 +67,6 @@ pub(crate) fn run(
     }
 
     let names = || model.columns.iter().map(|c| c.name.clone()).collect();
-    let is_integer = model.has_integers();
     let mut best: Option<Solution> = None;
     let mut reported_at = 0;
     let mut listen = |event: Event<'_>| {

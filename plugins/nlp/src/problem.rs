@@ -28,8 +28,8 @@ pub(crate) struct Watched {
     pub iteration_limit: u64,
     /// Stop when less fuel is left.
     pub fuel_floor: u64,
-    /// Objective of the best point reported.
-    pub best: Option<f64>,
+    /// The best point reported: feasible, with its objective.
+    pub best: Option<Solution>,
     /// Whether the fuel ran out.
     pub out_of_fuel: bool,
 }
@@ -56,18 +56,19 @@ impl Watched {
         }
         let sign = if problem.minimize { 1.0 } else { -1.0 };
         let objective = sign * self.inner.eval_f(&values, true)?;
-        let better = self.best.is_none_or(|best| match self.sense {
+        let best = self.best.as_ref().and_then(|best| best.objective);
+        let better = best.is_none_or(|best| match self.sense {
             Sense::Minimize => objective < best,
             Sense::Maximize => objective > best,
         });
         if !better || !objective.is_finite() {
             return None;
         }
-        self.best = Some(objective);
         let mut found = Solution::without_values(Status::Feasible, SOLVER);
         found.objective = Some(objective);
         found.variables = self.names.clone();
         found.values = values;
+        self.best = Some(found.clone());
         Some(found)
     }
 }

@@ -243,6 +243,16 @@ fn solution(
     let Some(values) = watched.inner.final_x() else {
         return Ok(solution);
     };
+    if matches!(status, Status::FuelLimit | Status::IterationLimit) {
+        // The current point need not meet the constraints, where an earlier one did.
+        if let Some(best) = &watched.best {
+            solution.objective = best.objective;
+            solution.variables = best.variables.clone();
+            solution.values = best.values.clone();
+            return Ok(solution);
+        }
+        solution.message = Some("no point was found that meets the constraints".to_owned());
+    }
     solution.objective = Some(model.objective_at(values)).filter(|f| f.is_finite());
     solution.variables = model.variable_names();
     solution.values = values.to_vec();

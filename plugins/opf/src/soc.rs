@@ -121,7 +121,10 @@ pub(crate) fn solve(network: &Network, tolerance: f64) -> Result<Solution, Solve
         let x = std::mem::take(&mut solution.values);
         let mut prices = std::mem::take(&mut solution.duals);
         let mut point = Point {
-            magnitudes: x[squares..cosines].iter().map(|w| w.sqrt()).collect(),
+            magnitudes: x[squares..cosines]
+                .iter()
+                .map(|w| w.max(0.0).sqrt())
+                .collect(),
             real: x[real..reactive].to_vec(),
             reactive: x[reactive..reactive + network.generators.len()].to_vec(),
             reactive_prices: prices.split_off(network.buses.len()),

@@ -10,11 +10,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use optwasm_bundle::model::nl::{self, NlModel};
-use optwasm_bundle::model::{Solution, Status};
+use optwasm_bundle::model::{Solution, nl};
 
 use super::{Call, answer};
 use crate::exit::{Exit, Failure};
+use crate::output::write_file;
 use crate::solving::{find_plugin, read_problem, seconds};
 
 /// How solvers call a limit on time, in seconds.
@@ -91,13 +91,17 @@ pub async fn run(name: &str, arguments: &[String]) -> Result<Exit, Failure> {
         Ok(answer) => answer,
         Err(signal) => return Ok(signal),
     };
-    let solution = answer.solution.unwrap_or_else(|| {
-        let solver = plugin.manifest.solver.clone();
-        let mut failed = Solution::without_values(Status::NumericalFailure, solver);
-        failed.message = Some(answer.report.outcome.to_string());
-        failed
-    });
-    write_sol(Path::new(&format!("{stub}.sol")), &model, &solution)?;
+    let Some(solution) = answer.solution else {
+        // Nothing that could be said about the problem: an option that the solver does not take, too
+        // little memory.
+        let outcome = &answer.report.outcome;
+        return Err(Failure::new(
+            Exit::of(outcome),
+            format!("{}: {outcome}", plugin.name()),
+        ));
+    };
+    let sol = PathBuf::from(format!("{stub}.sol"));
+    write_file(&sol, nl::write_sol(&model, &solution, &[]))?;
     if !request.quiet {
         print_answer(name, &solution)?;
         if name == "ipopt" {
@@ -160,14 +164,6 @@ fn words(text: &str) -> Vec<&str> {
     })
     .filter(|word| !word.is_empty())
     .collect()
-}
-
-/// Writes the answer beside the question, whole or not at all.
-fn write_sol(path: &Path, model: &NlModel, solution: &Solution) -> Result<(), Failure> {
-    let failed = |error| Failure::new(Exit::Storage, format!("{}: {error}", path.display()));
-    let draft = path.with_extension(format!("sol.{}", std::process::id()));
-    std::fs::write(&draft, nl::write_sol(model, solution, &[])).map_err(failed)?;
-    std::fs::rename(&draft, path).map_err(failed)
 }
 
 fn print_answer(name: &str, solution: &Solution) -> Result<(), Failure> {

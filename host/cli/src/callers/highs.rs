@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use optwasm_bundle::model::{Basis, Model, Solution, Status};
+use optwasm_bundle::{Kind, OptionSpec};
+use optwasm_client::Outcome;
 
 use super::{Call, answer};
 use crate::exit::{Exit, Failure};
 use crate::inputs::read_file;
+use crate::output::write_file;
 use crate::solving::{Answer, Problem, find_plugin, read_problem, seconds};
 
 /// Longest file of options, and longest solution that is read.
@@ -62,8 +65,34 @@ impl Default for Request {
 const WARNING: u8 = 1;
 const ERROR: u8 = 255;
 
-pub async fn run(arguments: &[String]) -> Result<u8, Failure> {
+/// Does what the arguments say. Whatever goes wrong is an error of HiGHS's: its text is on stdout and
+/// in the log.
+pub async fn run(arguments: &[String]) -> u8 {
+    let mut log = None;
+    match run_or_fail(arguments, &mut log).await {
+        Ok(code) => code,
+        Err(failure) => {
+            let line = format!("ERROR:   {failure}\n");
+            // What cannot be written has nowhere to go.
+            let _ = say(line.trim_end());
+            if let Some(path) = log {
+                let _ = write_file(&path, line);
+            }
+            ERROR
+        }
+    }
+}
+
+/// `log` is set to the log file as soon as that is known, and the file is emptied: who calls must not
+/// find the log of an earlier run there.
+async fn run_or_fail(arguments: &[String], log: &mut Option<PathBuf>) -> Result<u8, Failure> {
     let mut request = Request::default();
+    // What the command line says counts more than what is in the file, wherever it stands.
+    if let Some(file) = options_file(arguments)
+        && let Err(message) = request.read_options(Path::new(file))
+    {
+        return refuse(&message);
+    }
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         let done = match word.as_str() {
@@ -75,7 +104,10 @@ pub async fn run(arguments: &[String]) -> Result<u8, Failure> {
                         Some((key, value)) => (key, value),
                         None => (option, words.next().map_or("", String::as_str)),
                     };
-                    request.set(key, value)
+                    match key {
+                        "options_file" => Ok(()),
+                        key => request.set(key, value),
+                    }
                 }
                 None if request.model_file.is_none() => {
                     request.model_file = Some(word.into());
@@ -89,6 +121,12 @@ pub async fn run(arguments: &[String]) -> Result<u8, Failure> {
         if let Err(message) = done {
             return refuse(&message);
         }
+    }
+    if request.output
+        && let Some(path) = &request.log_file
+    {
+        write_file(path, "")?;
+        *log = Some(path.clone());
     }
     let Some(file) = request.model_file.clone() else {
         return refuse("Please specify filename in .mps|.lp|.nl format.");
@@ -115,6 +153,19 @@ pub async fn run(arguments: &[String]) -> Result<u8, Failure> {
     }
 }
 
+/// The value of `--options_file`.
+fn options_file(arguments: &[String]) -> Option<&str> {
+    let mut words = arguments.iter();
+    loop {
+        let value = words.next()?.strip_prefix("--options_file");
+        match value.map(|value| value.strip_prefix('=')) {
+            Some(Some(path)) => return Some(path),
+            Some(None) => return words.next().map(String::as_str),
+            None => {}
+        }
+    }
+}
+
 /// Says why on stdout, as HiGHS does.
 fn refuse(message: &str) -> Result<u8, Failure> {
     say(message)?;
@@ -134,7 +185,6 @@ impl Request {
         let path = |value: &str| (!value.is_empty()).then(|| PathBuf::from(value));
         match key {
             "model_file" => self.model_file = path(value),
-            "options_file" => self.read_options(Path::new(value))?,
             "solution_file" => {
                 self.solution_file = path(value);
                 self.write_solution = true;
@@ -165,7 +215,17 @@ impl Request {
             | "write_presolved_model_file" => {
                 return Err(format!("ERROR:   option \"{key}\" is not supported here"));
             }
-            _ => self.options.push((key.to_owned(), value.to_owned())),
+            _ => {
+                // HiGHS's spellings of a switch are more than a plugin's.
+                let is_switch = |option: &OptionSpec| option.kind == Kind::Switch;
+                let plugin = optwasm_bundle::find("highs");
+                let option = plugin.and_then(|plugin| plugin.manifest.option(key));
+                let value = match option.is_some_and(is_switch) {
+                    true => switch(value)?.to_string(),
+                    false => value.to_owned(),
+                };
+                self.options.push((key.to_owned(), value));
+            }
         }
         Ok(())
     }
@@ -175,15 +235,16 @@ impl Request {
         let bytes =
             read_file(path, OPTIONS_MAX).map_err(|error| format!("--options_file: {error}"))?;
         for (number, line) in String::from_utf8_lossy(&bytes).lines().enumerate() {
-            let line = line.split('#').next().unwrap_or_default().trim();
-            if line.is_empty() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
                 continue;
             }
             let (key, value) = line.split_once('=').ok_or(format!(
                 "ERROR:   Error on line {} of options file.",
                 number + 1
             ))?;
-            self.set(key.trim(), value.trim())?;
+            let bare = |text: &'_ str| text.trim().trim_matches(['"', '\'']).to_owned();
+            self.set(&bare(key), &bare(value))?;
         }
         Ok(())
     }
@@ -218,8 +279,8 @@ impl Request {
         }
         if answer.solution.is_none() {
             let _ = writeln!(log, "ERROR:   {}", answer.report.outcome);
-        } else if solution.status == Status::TimeLimit {
-            // The log ends where the time did.
+        } else if !matches!(answer.report.outcome, Outcome::Ok(_)) {
+            // The log ends where the time or the fuel did.
             log.push_str(&report(file, model, solution));
         }
         if self.output {
@@ -227,7 +288,7 @@ impl Request {
                 say(log.trim_end())?;
             }
             if let Some(path) = &self.log_file {
-                write(path, &log)?;
+                write_file(path, &log)?;
             }
         }
         if answer.solution.is_none() {
@@ -239,12 +300,12 @@ impl Request {
                 style => raw(model, solution, style == 4),
             };
             match &self.solution_file {
-                Some(path) => write(path, &text)?,
+                Some(path) => write_file(path, &text)?,
                 None => say(text.trim_end())?,
             }
         }
         if let Some(path) = &self.basis_file {
-            write(path, &basis(model, solution.basis.as_ref()))?;
+            write_file(path, basis(model, solution.basis.as_ref()))?;
         }
         Ok(match solution.status {
             Status::TimeLimit
@@ -333,14 +394,21 @@ fn raw(model: &Model, solution: &Solution, sparse: bool) -> String {
     if solution.values.len() == model.columns.len() && solution.objective.is_some() {
         let objective = solution.objective.unwrap_or_default();
         let _ = writeln!(text, "Feasible\nObjective {objective}");
-        let mut values = columns(&solution.values);
+        let values = columns(&solution.values);
         if sparse {
-            values.retain(|(_, value)| *value != 0.0);
-        }
-        section(&mut text, "Columns", &values);
-        if sparse {
+            let nonzero = || {
+                values
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, (_, value))| *value != 0.0)
+            };
+            let _ = writeln!(text, "# Columns -{}", nonzero().count());
+            for (place, (name, value)) in nonzero() {
+                let _ = writeln!(text, "{name} {value} {place}");
+            }
             return text;
         }
+        section(&mut text, "Columns", &values);
         section(&mut text, "Rows", &rows(&activities(model, solution)));
     } else {
         text.push_str("None\n");
@@ -454,11 +522,6 @@ fn pretty(model: &Model, solution: &Solution) -> String {
         solution.objective.unwrap_or_default()
     );
     text
-}
-
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    std::fs::write(path, text)
-        .map_err(|error| Failure::new(Exit::Storage, format!("{}: {error}", path.display())))
 }
 
 fn say(text: &str) -> Result<(), Failure> {

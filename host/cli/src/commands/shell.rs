@@ -1,6 +1,7 @@
 //! `optwasm completions`, `man` and `link`.
 
 use std::io::Write;
+use std::path::Path;
 
 use clap::CommandFactory;
 
@@ -44,18 +45,24 @@ pub fn link(args: LinkArgs) -> Result<Exit, Failure> {
             return Err(Failure::usage(format!("`{name}` is no name for a program")));
         }
         let link = args.dir.join(&name);
-        // A link of an earlier installation is replaced, a program of the same name is not.
-        match std::fs::read_link(&link) {
-            Ok(_) => std::fs::remove_file(&link).map_err(failed)?,
-            Err(_) if link.exists() => {
-                return Err(Failure::usage(format!(
-                    "{} exists and is no link",
-                    link.display()
-                )));
-            }
-            Err(_) => {}
+        // A link to an earlier installation is replaced, a program of the same name is not.
+        let is_ours = |target: &Path| {
+            let name = target.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("optwasm")
+        };
+        let is_taken = match std::fs::read_link(&link) {
+            Ok(target) => !is_ours(&target),
+            Err(_) => link.exists(),
+        };
+        if is_taken {
+            return Err(Failure::usage(format!(
+                "{} exists and is no link to optwasm",
+                link.display()
+            )));
         }
-        std::os::unix::fs::symlink(&program, &link).map_err(failed)?;
+        let draft = args.dir.join(format!(".{name}.{}", std::process::id()));
+        std::os::unix::fs::symlink(&program, &draft).map_err(failed)?;
+        std::fs::rename(&draft, &link).map_err(failed)?;
         print(link.display())?;
     }
     Ok(Exit::Success)

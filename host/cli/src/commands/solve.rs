@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use crate::args::{Format, SolveArgs};
 use crate::commands::run::client;
 use crate::exit::{Exit, Failure};
-use crate::output::{print, table};
+use crate::output::{print, table, write_file};
 use crate::settings::Settings;
 use crate::solving::{self, Answer, Problem, Terms};
 use crate::units::{show_count, show_micros};
@@ -76,16 +76,19 @@ fn terms(args: &SolveArgs) -> Result<Terms<'_>, Failure> {
         attached: false,
     };
     // The clock in the sandbox is no clock, so a limit on time is nothing for a plugin.
-    if let Some(place) = terms
-        .options
-        .iter()
-        .position(|(name, _)| name == "time_limit")
-    {
-        let (_, value) = terms.options.remove(place);
-        terms.time_limit = Some(solving::seconds(&value).ok_or_else(|| {
+    for (name, value) in &args.option {
+        if name != "time_limit" {
+            continue;
+        }
+        if args.time_limit.is_some() || args.job.deadline.is_some() {
+            let twice = "option time_limit beside --time-limit or --deadline";
+            return Err(Failure::usage(twice));
+        }
+        terms.time_limit = Some(solving::seconds(value).ok_or_else(|| {
             Failure::usage(format!("option time_limit={value}: expected seconds"))
         })?);
     }
+    terms.options.retain(|(name, _)| name != "time_limit");
     if let Some(fuel) = args.fuel_for_best {
         let option = ("fuel_for_best".to_owned(), fuel.to_string());
         terms.options.push(option);
@@ -196,6 +199,5 @@ fn write_solution(path: &Path, solution: &Solution) -> Result<(), Failure> {
         }
         text
     };
-    std::fs::write(path, text)
-        .map_err(|error| Failure::new(Exit::Storage, format!("{}: {error}", path.display())))
+    write_file(path, &text)
 }

@@ -4,7 +4,8 @@
 //! lives while a stream follows it, be it of results or of its status, and for
 //! [`ATTACHED_GRACE`](optwasm_protocol::ATTACHED_GRACE) after the last has ended, in which a caller
 //! whose connection broke comes back. That also holds from its submission, and from a restart of the
-//! coordinator, until the first stream.
+//! coordinator, until the first stream. A batch whose jobs somebody has run again is not attached any
+//! more.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,8 @@
 //! Rules that random histories touch too seldom.
 
-use optwasm_coordinator::hub::{Hub, Out, RetryError, Session};
+use optwasm_coordinator::hub::{Hub, Now, Out, RetryError, Session};
 use optwasm_protocol::message::{Change, LimitsChange, Which};
-use optwasm_protocol::{BatchId, JobId, Outcome, Report};
+use optwasm_protocol::{ATTACHED_GRACE, BatchId, JobId, Outcome, Report};
 use optwasm_store::Store;
 
 use crate::Broken;
@@ -136,4 +136,62 @@ fn workers_of_different_groups_neither_confirm_nor_outvote_each_other() {
     let report = explained.report.unwrap();
     assert_eq!(report.witnesses, ["w0", "w2"]);
     assert_eq!(hub.status(batch).unwrap().contradicted, 0);
+}
+
+/// `NOW` and some seconds.
+fn later(seconds: u64) -> Now {
+    Now {
+        us: NOW.us + seconds * 1_000_000,
+        ms: NOW.ms + seconds * 1000,
+    }
+}
+
+#[test]
+fn an_attached_batch_ends_when_nobody_follows_it() {
+    let mut disk = Model::new(Broken::Nothing);
+    let mut hub = open(&mut disk);
+    let attached = || {
+        let mut spec = spec();
+        spec.id = None;
+        spec.attached = true;
+        spec
+    };
+    let submit = |hub: &mut Hub<ModelStore>, disk: &mut Model, spec| {
+        let (batch, _) = hub.submit(NOW, spec, vec![vec![0].into()]).unwrap();
+        settle(hub, disk);
+        batch
+    };
+    let free = submit(&mut hub, &mut disk, spec());
+    let [forsaken, left, followed] = [(); 3].map(|()| submit(&mut hub, &mut disk, attached()));
+    let grace = ATTACHED_GRACE.as_secs();
+    let is_done = |hub: &Hub<ModelStore>, batch| hub.status(batch).unwrap().is_done();
+    let tick = |hub: &mut Hub<ModelStore>, disk: &mut Model, seconds| {
+        hub.tick(later(seconds));
+        settle(hub, disk);
+    };
+    for batch in [left, followed, followed] {
+        hub.followed(batch);
+    }
+    tick(&mut hub, &mut disk, grace - 1);
+    assert!(!is_done(&hub, forsaken));
+    hub.left(later(grace - 1), left);
+    // One of two streams is enough.
+    hub.left(later(grace - 1), followed);
+    tick(&mut hub, &mut disk, grace);
+    assert!(is_done(&hub, forsaken) && !is_done(&hub, left));
+    // A caller that comes back in time is as good as one that never left.
+    hub.followed(left);
+    tick(&mut hub, &mut disk, 2 * grace);
+    assert!(!is_done(&hub, left));
+    hub.left(later(2 * grace), left);
+    tick(&mut hub, &mut disk, 3 * grace);
+    assert!(is_done(&hub, left) && !is_done(&hub, followed) && !is_done(&hub, free));
+    drop(hub);
+
+    // After a restart its caller has the same time to come back.
+    let mut hub = open(&mut disk);
+    assert!(!is_done(&hub, followed));
+    hub.tick(later(grace));
+    settle(&mut hub, &mut disk);
+    assert!(is_done(&hub, followed) && !is_done(&hub, free));
 }

@@ -92,7 +92,12 @@ impl Header {
         let nonzeros = counts(input, 2, "numbers of nonzeros")?;
         counts(input, 2, "lengths of names")?;
         let defined = counts(input, 5, "five numbers of common expressions")?;
-        let defined = defined.iter().sum();
+        // Each takes a line or more of its own.
+        let defined: usize = defined.iter().take(5).sum();
+        if defined > input.len() {
+            let found = defined.to_string();
+            return Err(input.expected("numbers of common expressions that fit the file", &found));
+        }
         if binary {
             input.become_binary();
         }
