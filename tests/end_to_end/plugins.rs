@@ -94,6 +94,56 @@ fn solutions_are_written_where_asked() {
     );
 }
 
+#[test]
+fn highs_relaxes_and_starts_from_what_is_known() {
+    let place = place_with_solvers();
+    let lseu = data("lseu.mps");
+    let relaxed = [
+        "solve",
+        "--local",
+        &lseu,
+        "-o",
+        "solve_relaxation=on",
+        "--output",
+        "json",
+    ];
+    let relaxed = place.run(relaxed).json();
+    assert_eq!(relaxed["status"], "optimal");
+    // The optimum of the relaxation, from the MIPLIB 3 catalogue.
+    assert!(
+        (relaxed["objective"].as_f64().unwrap() - 834.68).abs() < 0.01,
+        "{relaxed}"
+    );
+    assert!(
+        relaxed["bound"].is_null() && relaxed["gap"].is_null(),
+        "{relaxed}"
+    );
+    place
+        .run(["solve", "--local", &lseu, "--solution", "best.txt"])
+        .ok();
+    let log = |args: &[&str]| {
+        let mut all = vec![
+            "run",
+            "--local",
+            "highs",
+            &lseu,
+            "--arg",
+            "log_to_console=true",
+        ];
+        all.extend(args);
+        let row = place
+            .run(all.into_iter().chain(["--output", "jsonl"]))
+            .json();
+        assert_eq!(row["output"]["objective"].as_f64().unwrap().round(), 1120.0);
+        row["log"].to_string()
+    };
+    assert!(!log(&[]).contains("MIP start solution is feasible"));
+    assert!(log(&["--blob", "start=best.txt"]).contains("MIP start solution is feasible"));
+    place.file("other.txt", "nonsense 1\n");
+    let args = ["solve", "--local", &lseu, "--blob", "start=other.txt"];
+    place.run(args).fails(20, "names no variable of the model");
+}
+
 /// A day of an IEEE network: 24 hours as one batch on three workers, the network sent once.
 #[test]
 fn hours_of_a_day_are_one_batch() {

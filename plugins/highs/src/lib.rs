@@ -160,3 +160,47 @@ pub fn solve_model(
 ) -> Result<Solution, SolveError> {
     Err(SolveError::Missing)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_start_is_read_in_every_form_that_is_written() {
+        let text = b"min\n x + y + objective\nst\n c: x + y >= 1\nbounds\n x <= 3\nend\n";
+        let model = optwasm_model::read(text).unwrap();
+        let highs = "Model status\nOptimal\n\n# Primal solution values\nFeasible\nObjective 9\n";
+        for (start, expected) in [
+            ("x 2\ny 1\n", Some([2.0, 1.0, 0.0])),
+            ("status optimal\nobjective 7\ny 1\n", Some([0.0, 1.0, 0.0])),
+            (
+                &format!("{highs}# Columns 2\nx 5\ny 1\n# Rows 1\ny 8\n"),
+                Some([3.0, 1.0, 0.0]),
+            ),
+            (
+                &format!("{highs}# Columns -1\ny 1 1\n"),
+                Some([0.0, 1.0, 0.0]),
+            ),
+            ("a 1\nb 2\n", None),
+            ("", None),
+            ("{\"x\": 1}", None),
+        ] {
+            let found = values(&model, start);
+            assert_eq!(
+                found.as_deref(),
+                expected.as_ref().map(|e| &e[..]),
+                "{start}"
+            );
+        }
+    }
+
+    #[test]
+    #[cfg(not(highs))]
+    fn without_highs_that_is_said() {
+        let text = b"min\n x\nst\n c: x >= 1\nend\n";
+        let answer = solve(text, Options::default(), &mut ());
+        assert!(matches!(answer, Err(SolveError::Missing)));
+    }
+}

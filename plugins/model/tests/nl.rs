@@ -636,3 +636,16 @@ fn nodes_are_in_prefix_order() {
         ]
     );
 }
+
+/// The header is read outside of every sandbox, too: what it declares must not cost more than it.
+#[test]
+fn counts_that_the_file_cannot_hold_are_refused() {
+    let text = small(1, 0, "");
+    for counts in ["2000000000 0 0 0 0", "900 900 900 900 900"] {
+        let lying = text.replacen("\n2 0 0 0 0\n", &format!("\n{counts}\n"), 1);
+        assert_ne!(lying, text);
+        assert!(error(&lying).contains("common expressions"), "{counts}");
+    }
+    let many = text.replacen("\n2 0 0 0 0\n", &format!("\n{}\n", "0 ".repeat(100)), 1);
+    assert!(nl::read(many.as_bytes()).is_ok());
+}

@@ -2,7 +2,7 @@
 //!
 //! An attached batch is that of a caller who waits for it: a modelling tool, which may be killed. It
 //! lives while a stream follows it, be it of results or of its status, and for
-//! [`ATTACHED_GRACE`](optwasm_protocol::ATTACHED_GRACE) after the last has ended, in which a caller
+//! [`ATTACHED_GRACE`] after the last has ended, in which a caller
 //! whose connection broke comes back. That also holds from its submission, and from a restart of the
 //! coordinator, until the first stream. A batch whose jobs somebody has run again is not attached any
 //! more.
