@@ -184,7 +184,7 @@ fn what_the_plugin_cannot_solve_is_an_error() {
     for (text, message) in [
         (
             "hello",
-            "unknown file format: expected MPS, CPLEX LP, CBF or SDPA sparse",
+            "unknown file format: expected MPS, CPLEX LP, AMPL .nl, CBF, SDPA sparse or Clarabel's JSON",
         ),
         (
             "min\n - [ x^2 ]\nst\n x <= 1\nend\n",
@@ -316,7 +316,8 @@ fn clarabels_json_is_read() {
     let solution = read(text);
     assert_eq!(solution.status, Status::Optimal);
     assert_close(solution.objective.unwrap(), -0.5);
-    assert_close(solution.value("x1").unwrap(), 1.0);
+    // At the edge of the cone the objective is flat: half as many digits.
+    assert!((solution.value("x1").unwrap() - 1.0).abs() < 1e-3);
     for (from, to) in [
         ("\"b\": [1.0, ", "\"b\": ["),
         ("[0, 2, 4]", "[0, 5, 4]"),

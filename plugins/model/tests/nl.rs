@@ -646,6 +646,8 @@ fn counts_that_the_file_cannot_hold_are_refused() {
         assert_ne!(lying, text);
         assert!(error(&lying).contains("common expressions"), "{counts}");
     }
-    let many = text.replacen("\n2 0 0 0 0\n", &format!("\n{}\n", "0 ".repeat(100)), 1);
-    assert!(nl::read(many.as_bytes()).is_ok());
+    let text = small(1, 0, "O0 0\nn1");
+    let many = format!("\n2 0 0 0 0{}\n", " 9".repeat(100));
+    let model = read(&text.replacen("\n2 0 0 0 0\n", &many, 1));
+    assert_eq!(model.objective_at(&[0.0]), 1.0);
 }
