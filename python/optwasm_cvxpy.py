@@ -77,6 +77,7 @@ class OPTWASM(ConicSolver):
         data, inverse_data = super().apply(problem)
         data[s.BOOL_IDX] = [int(place[0]) for place in problem.x.boolean_idx]
         data[s.INT_IDX] = [int(place[0]) for place in problem.x.integer_idx]
+        inverse_data["costs"] = data[s.C]
         return data, inverse_data
 
     def solve_via_data(self, data, warm_start, verbose, solver_opts, solver_cache=None):
@@ -106,6 +107,13 @@ class OPTWASM(ConicSolver):
         values = solution.get("values") or []
         if status == s.USER_LIMIT and not values:
             status = s.SOLVER_ERROR
+        size = len(inverse_data["costs"])
+        if values and len(values) != size:
+            # What a solver publishes before a limit ends it leaves out variables that are zero.
+            dense = np.zeros(size)
+            for name, value in zip(solution["variables"], values):
+                dense[int(name[1:])] = value
+            values = dense.tolist()
         attributes = {s.NUM_ITERS: solution.get("iterations")}
         if solution.get("message"):
             attributes[s.EXTRA_STATS] = solution["message"]

@@ -90,8 +90,8 @@ def main():
         m = pyo.ConcreteModel()
         m.x = pyo.Var(initialize=1.0)
         m.y = pyo.Var(initialize=1.0)
-        m.c = pyo.Constraint(expr=m.x * m.x - m.y <= 0)
-        m.goal = pyo.Objective(expr=-m.y)
+        m.c = pyo.Constraint(expr=m.x * m.y >= 1)
+        m.goal = pyo.Objective(expr=-m.x)
         condition = solver.solve(m, load_solutions=False).solver.termination_condition
         check(f"{solver.name} unbounded NLP", condition == Termination.unbounded, condition)
         m = hs71()

@@ -23,7 +23,8 @@ pub const LINKED: bool = cfg!(highs);
 
 /// What happens while HiGHS runs.
 pub trait Observer {
-    /// A better solution of a mixed-integer program, or a better bound for the last one.
+    /// A better solution of a mixed-integer program, or a better bound for the last one. Variables
+    /// that are zero are left out.
     fn incumbent(&mut self, _found: &Solution) {}
     /// Iterations of the simplex or interior-point method so far.
     fn progress(&mut self, _iterations: u64) {}

@@ -85,8 +85,10 @@ pub(crate) fn run(
                 if values.len() == model.columns.len() {
                     let mut found = Solution::without_values(Status::Feasible, solver.clone());
                     found.objective = Some(objective);
-                    found.variables = names();
-                    found.values = values.to_vec();
+                    // Of many variables few differ from zero, and messages are bounded.
+                    let nonzero = || model.columns.iter().zip(values).filter(|(_, v)| **v != 0.0);
+                    found.variables = nonzero().map(|(column, _)| column.name.clone()).collect();
+                    found.values = nonzero().map(|(_, value)| *value).collect();
                     found.bound = bound.is_finite().then_some(bound);
                     found.gap = gap(&found);
                     observer.incumbent(&found);

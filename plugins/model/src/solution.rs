@@ -4,6 +4,8 @@
 //! Vectors of numbers are RFC 8746 typed arrays of little-endian doubles
 //! (tag 86), so that no digit is lost and a million values cost 8 MB.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 /// How a solve ended.
@@ -191,6 +193,24 @@ impl Solution {
         self.values.get(index).copied()
     }
 
+    /// Makes a solution that leaves out variables that are zero, as what a solver publishes while it
+    /// runs may do, one that has a value for each of `names`. One that has no values at all stays so.
+    pub fn expand<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        if self.objective.is_none() {
+            return;
+        }
+        let given: HashMap<&str, f64> = self
+            .variables
+            .iter()
+            .map(String::as_str)
+            .zip(self.values.iter().copied())
+            .collect();
+        let names: Vec<String> = names.map(str::to_owned).collect();
+        let value = |name: &String| given.get(name.as_str()).copied().unwrap_or(0.0);
+        self.values = names.iter().map(value).collect();
+        self.variables = names;
+    }
+
     /// Encodes the solution as CBOR.
     pub fn to_cbor(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -240,6 +260,19 @@ mod array {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_out_is_zero() {
+        let mut solution = Solution::without_values(Status::TimeLimit, "solver 1.0");
+        solution.expand(["x"].into_iter());
+        assert!(solution.values.is_empty());
+        solution.objective = Some(3.0);
+        solution.variables = vec!["y".into()];
+        solution.values = vec![3.0];
+        solution.expand(["x", "y", "z"].into_iter());
+        assert_eq!(solution.values, [0.0, 3.0, 0.0]);
+        assert_eq!(solution.value("z"), Some(0.0));
+    }
 
     #[test]
     fn a_solution_survives_its_encoding_bit_for_bit() {

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use optwasm_bundle::model::{Solution, nl};
 
+use optwasm_client::Outcome;
+
 use super::{Call, answer};
 use crate::exit::{Exit, Failure};
 use crate::output::write_file;
@@ -91,7 +93,8 @@ pub async fn run(name: &str, arguments: &[String]) -> Result<Exit, Failure> {
         Ok(answer) => answer,
         Err(signal) => return Ok(signal),
     };
-    let Some(solution) = answer.solution else {
+    let stopped = !matches!(answer.report.outcome, Outcome::Ok(_));
+    let Some(mut solution) = answer.solution else {
         // Nothing that could be said about the problem: an option that the solver does not take, too
         // little memory.
         let outcome = &answer.report.outcome;
@@ -100,6 +103,9 @@ pub async fn run(name: &str, arguments: &[String]) -> Result<Exit, Failure> {
             format!("{}: {outcome}", plugin.name()),
         ));
     };
+    if stopped {
+        solution.expand(model.variable_names().iter().map(String::as_str));
+    }
     let sol = PathBuf::from(format!("{stub}.sol"));
     write_file(&sol, nl::write_sol(&model, &solution, &[]))?;
     if !request.quiet {

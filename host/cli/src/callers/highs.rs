@@ -148,7 +148,13 @@ async fn run_or_fail(arguments: &[String], log: &mut Option<PathBuf>) -> Result<
         }
     };
     match request.solve(problem).await? {
-        Ok(answer) => request.finish(&file, &model, &answer),
+        Ok(mut answer) => {
+            let stopped = !matches!(answer.report.outcome, Outcome::Ok(_));
+            if let (Some(solution), true) = (&mut answer.solution, stopped) {
+                solution.expand(model.columns.iter().map(|column| column.name.as_str()));
+            }
+            request.finish(&file, &model, &answer)
+        }
         Err(signal) => Ok(signal as u8),
     }
 }
