@@ -11,7 +11,7 @@ use optwasm_benches::report::{Report, Value};
 use optwasm_benches::samples::{self, Samples};
 use optwasm_protocol::{ContentId, Outcome, Profile};
 use optwasm_sandbox::engine::{EngineKind, running_engine};
-use optwasm_sandbox::{Control, Job, Prepared, STACK_SIZE, Sandbox, SandboxConfig};
+use optwasm_sandbox::{Control, Job, Prepared, Sandbox, SandboxConfig};
 use optwasm_tests::guests;
 use wasmtime::{Linker, Module, Store};
 
@@ -47,10 +47,7 @@ fn two_threads(
                 times
             };
             std::thread::scope(|scope| {
-                let threads = [(); 2].map(|()| {
-                    let builder = std::thread::Builder::new().stack_size(STACK_SIZE);
-                    builder.spawn_scoped(scope, work).expect("a thread starts")
-                });
+                let threads = [(); 2].map(|()| scope.spawn(work));
                 for thread in threads {
                     single.extend(thread.join().expect("jobs do not panic"));
                 }
@@ -83,7 +80,6 @@ fn main() {
     let store = || {
         let mut store = Store::new(&engine, ());
         store.set_fuel(1 << 40).expect("the engine has fuel");
-        store.set_epoch_deadline(1 << 40);
         store
     };
     let start = |store: &mut Store<()>| {

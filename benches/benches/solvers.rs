@@ -7,6 +7,10 @@
 //!
 //! HiGHS is compared only where `OPTWASM_NATIVE_HIGHS=1` was set when this was built, since it takes
 //! minutes to compile. The larger instances are those that the crate `highs-sys` carries.
+//!
+//! An argument chooses problems by a part of their names: `-- NLP`.
+//! `OPTWASM_MODULES=DIR:DIR…` measures modules built otherwise as well, `DIR/highs.wasm` and so on. That is
+//! how the flags in `plugins/bundle/build.rs` were chosen.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,13 +24,13 @@ use optwasm_bundle::model::nl::{
 };
 use optwasm_bundle::model::{Options, Solution};
 use optwasm_protocol::{ContentId, Outcome, Payload, Profile};
-use optwasm_sandbox::{Control, Job, Sandbox, SandboxConfig};
+use optwasm_sandbox::{Control, Job, Prepared, Sandbox, SandboxConfig};
 
 /// Time for one problem, and how often it is run in it, at least and at most.
 const SECONDS: f64 = 6.0;
 const ROUNDS: std::ops::RangeInclusive<usize> = 5..=100;
 
-/// What the geometric mean over all sets is to stay below.
+/// What the geometric mean over the sets LP, MILP, conic and NLP is to stay below.
 const REACH: f64 = 1.4;
 
 struct Problem {
@@ -93,26 +97,48 @@ fn main() {
             ],
         ),
     ];
+    let sat = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/sat/tests/data");
+    let others = [
+        (
+            "small LP and MILP",
+            ["adlittle.mps", "egout.mps"]
+                .map(|name| file("linear", &data, name))
+                .into(),
+        ),
+        (
+            "fits",
+            ["MGH09.dat", "Thurber.dat"]
+                .map(|name| file("least-squares", &data, name))
+                .into(),
+        ),
+        ("SAT", vec![file("sat", &sat, "sgen1_unsat_57_0.cnf")]),
+    ];
+    let filter = std::env::args().skip(1).find(|part| !part.starts_with('-'));
     let sandbox = Sandbox::new(SandboxConfig::new(1)).expect("the sandbox starts");
     let mut report = Report::new();
     let mut all = Vec::new();
-    for (set, problems) in sets {
+    let goal = sets.each_ref().map(|(set, _)| *set);
+    for (set, problems) in sets.into_iter().chain(others) {
         let mut ratios = Vec::new();
         for problem in problems {
-            let Some([native, wasm]) = compare(&sandbox, &problem) else {
+            let name = format!("{set}: {}", problem.name);
+            if filter.as_ref().is_some_and(|part| !name.contains(part)) {
+                continue;
+            }
+            let Some(times) = compare(&sandbox, &problem) else {
                 eprintln!(
                     "{}: the plugin {} is not built natively",
                     problem.name, problem.plugin
                 );
                 continue;
             };
-            ratios.push(wasm / native);
-            report.line(
-                &format!("{set}: {}", problem.name),
-                Value::Seconds(wasm),
-                Some(Value::Seconds(native)),
-                None,
-            );
+            let floor = Some(Value::Seconds(times.native));
+            ratios.push(times.wasm / times.native);
+            report.line(&name, Value::Seconds(times.wasm), floor, None);
+            for (module, seconds) in times.others {
+                let name = format!("  {}", module.display());
+                report.line(&name, Value::Seconds(seconds), floor, None);
+            }
         }
         if !ratios.is_empty() {
             let mean = geometric_mean(&ratios);
@@ -122,7 +148,9 @@ fn main() {
                 None,
                 None,
             );
-            all.push(mean);
+            if goal.contains(&set) {
+                all.push(mean);
+            }
         }
     }
     if !all.is_empty() {
@@ -138,15 +166,37 @@ fn main() {
     report.print("Solvers: metered WebAssembly (floor: the same source for this machine)");
 }
 
-/// Medians of the seconds that a problem takes natively and in the sandbox; `None` where the plugin
-/// is not built natively.
-fn compare(sandbox: &Sandbox, problem: &Problem) -> Option<[f64; 2]> {
+/// Medians of the seconds that a problem takes.
+struct Times {
+    native: f64,
+    wasm: f64,
+    /// With the modules of each folder of `OPTWASM_MODULES`.
+    others: Vec<(PathBuf, f64)>,
+}
+
+/// Measures a problem; `None` where the plugin is not built natively.
+fn compare(sandbox: &Sandbox, problem: &Problem) -> Option<Times> {
     let expected = native(problem)?;
     let plugin = optwasm_bundle::find(problem.plugin)?;
-    let id = ContentId::from_bytes(plugin.id);
-    let prepared = sandbox.prepare(id, plugin.wasm, Profile::Strict);
-    let prepared = prepared.expect("plugins are acceptable");
-    let mut times = [Samples::default(), Samples::default()];
+    let others = std::env::var_os("OPTWASM_MODULES").unwrap_or_default();
+    let others: Vec<PathBuf> = std::env::split_paths(&others)
+        .map(|folder| folder.join(format!("{}.wasm", problem.plugin)))
+        .filter(|module| module.exists())
+        .collect();
+    let modules: Vec<Prepared> = std::iter::once(plugin.wasm.to_vec())
+        .chain(
+            others
+                .iter()
+                .map(|path| std::fs::read(path).expect("it is there")),
+        )
+        .map(|wasm| {
+            let prepared = sandbox.prepare(ContentId::of(&wasm), &wasm, Profile::Strict);
+            prepared.expect("plugins are acceptable")
+        })
+        .collect();
+
+    let mut native_times = Samples::default();
+    let mut times = vec![Samples::default(); modules.len()];
     let begun = Instant::now();
     let mut rounds = 0;
     while rounds < *ROUNDS.start()
@@ -154,21 +204,28 @@ fn compare(sandbox: &Sandbox, problem: &Problem) -> Option<[f64; 2]> {
     {
         let one = Instant::now();
         native(problem)?;
-        times[0].add(one.elapsed());
-        let one = Instant::now();
-        let report = sandbox.run(&prepared, Job::new(problem.input.clone()), &Control::new());
-        times[1].add(one.elapsed());
-        let Outcome::Ok(Payload::Inline(output)) = report.outcome else {
-            panic!("{}: {}", problem.name, report.outcome);
-        };
-        let found = Solution::from_cbor(&output).expect("plugins return solutions");
-        assert_eq!(found.status, expected.status, "{}", problem.name);
-        let values = found.objective.zip(expected.objective);
-        let same = values.is_none_or(|(a, b)| (a - b).abs() <= 1e-4 * b.abs().max(1.0));
-        assert!(same, "{}: {values:?}", problem.name);
+        native_times.add(one.elapsed());
+        for (module, times) in modules.iter().zip(&mut times) {
+            let one = Instant::now();
+            let report = sandbox.run(module, Job::new(problem.input.clone()), &Control::new());
+            times.add(one.elapsed());
+            let Outcome::Ok(Payload::Inline(output)) = report.outcome else {
+                panic!("{}: {}", problem.name, report.outcome);
+            };
+            let found = Solution::from_cbor(&output).expect("plugins return solutions");
+            assert_eq!(found.status, expected.status, "{}", problem.name);
+            let values = found.objective.zip(expected.objective);
+            let same = values.is_none_or(|(a, b)| (a - b).abs() <= 1e-4 * b.abs().max(1.0));
+            assert!(same, "{}: {values:?}", problem.name);
+        }
         rounds += 1;
     }
-    Some(times.map(|times| times.median()))
+    let mut medians = times.iter().map(Samples::median);
+    Some(Times {
+        native: native_times.median(),
+        wasm: medians.next()?,
+        others: others.into_iter().zip(medians).collect(),
+    })
 }
 
 /// What the plugin's library makes of the problem.
@@ -180,6 +237,9 @@ fn native(problem: &Problem) -> Option<Solution> {
         "highs" => optwasm_plugin_highs::solve(input, options, &mut ()).expect("it is solved"),
         "conic" => optwasm_plugin_conic::solve(input, &Default::default()).expect("it is solved"),
         "nlp" => optwasm_plugin_nlp::solve(input, options, |_| ()).expect("it is solved"),
+        "linear" => optwasm_plugin_linear::solve(input).expect("it is solved"),
+        "least-squares" => optwasm_plugin_least_squares::solve(input).expect("it is fitted"),
+        "sat" => optwasm_plugin_sat::solve(input, options).expect("it is solved"),
         "opf" => optwasm_plugin_opf::solve(input, options).expect("it is solved"),
         other => panic!("no plugin {other}"),
     })
@@ -217,6 +277,8 @@ fn van_der_pol(steps: usize) -> Problem {
     let h = 10.0 / steps as f64;
     let [x1, x2, u] = [0, 1, 2].map(|which| move |step: usize| 3 * step + which);
     let mut model = NlModel::default();
+    // As AMPL writes them.
+    model.options = vec![1, 1, 0];
     for step in 0..=steps {
         for (lower, upper, start) in [
             (f64::NEG_INFINITY, f64::INFINITY, 0.0),

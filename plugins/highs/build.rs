@@ -9,7 +9,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use optwasm_toolchain::{CToolchain, GuestToolchain, c_flags};
+use optwasm_toolchain::{CToolchain, GuestToolchain, c_flags, flags_of_this_build};
 
 /// The lists of `cmake/sources.cmake` that make up the library. The others belong to parts that
 /// need a GPU or an external BLAS.
@@ -79,7 +79,7 @@ fn compile_guest(compiler: &CToolchain) -> Result<(), Box<dyn Error>> {
             .archiver(compiler.archiver())
             .no_default_flags(true)
             .flag("--target=wasm32-wasi")
-            .flags(c_flags())
+            .flags(c_flags(&flags_of_this_build()))
             .define("_WASI_EMULATED_PROCESS_CLOCKS", None)
             .define("_WASI_EMULATED_SIGNAL", None)
             .define("_WASI_EMULATED_MMAN", None);

@@ -33,6 +33,7 @@ pub struct GuestBuild {
     profile: String,
     target_dir: Option<PathBuf>,
     features: Vec<String>,
+    unroll: Option<u8>,
     show_output: bool,
 }
 
@@ -47,6 +48,7 @@ impl GuestBuild {
             profile: "release".to_owned(),
             target_dir: None,
             features: Vec::new(),
+            unroll: None,
             show_output: false,
         }
     }
@@ -79,6 +81,14 @@ impl GuestBuild {
         self
     }
 
+    /// How often loops are unrolled, where another number than the template's makes the guest
+    /// faster, or much smaller.
+    #[must_use]
+    pub fn unroll(mut self, count: u8) -> Self {
+        self.unroll = Some(count);
+        self
+    }
+
     /// Where cargo keeps its files. It must not be that of a cargo that waits for this build.
     #[must_use]
     pub fn target_dir(mut self, dir: impl Into<PathBuf>) -> Self {
@@ -106,7 +116,11 @@ impl GuestBuild {
             .target_dir
             .clone()
             .unwrap_or_else(|| manifest_dir.join("target/guests"));
-        let mut command = toolchain.cargo_command();
+        let mut flags = flags::rust_flags();
+        if let Some(count) = self.unroll {
+            flags = flags::unrolled(flags, count);
+        }
+        let mut command = toolchain.cargo_command_with(flags);
         command
             .current_dir(&manifest_dir)
             .args([
@@ -146,9 +160,12 @@ impl GuestToolchain {
     /// environment that a surrounding cargo made for host builds.
     #[must_use]
     pub fn cargo_command(&self) -> Command {
+        self.cargo_command_with(flags::rust_flags())
+    }
+
+    fn cargo_command_with(&self, mut flags: Vec<String>) -> Command {
         let mut command = Command::new(&self.cargo);
         run::clean_cargo_environment(&mut command);
-        let mut flags = flags::rust_flags();
         // Panic messages carry source paths. Without the machine's part of them, the same sources
         // give the same module, and so the same content address, everywhere.
         if let Some(home) = cargo_home() {

@@ -112,7 +112,7 @@ impl CToolchain {
         command
             .arg(format!("--target={TARGET}"))
             .args(["-O3", "-Wall", "-Wextra"])
-            .args(flags::c_flags())
+            .args(flags::c_flags(&flags::rust_flags()))
             .args([
                 "-Wl,-z,stack-size=1048576",
                 "-Wl,--stack-first",

@@ -25,11 +25,32 @@ pub fn rust_flags() -> Vec<String> {
         .collect()
 }
 
-/// The same flags as clang spells them.
+/// Flags like [`rust_flags`], with loops unrolled `count` times; once means not at all.
 #[must_use]
-pub fn c_flags() -> Vec<String> {
+pub fn unrolled(flags: Vec<String>, count: u8) -> Vec<String> {
+    const COUNT: &str = "llvm-args=-unroll-count=";
+    let flag = |flag: String| {
+        if flag.starts_with(COUNT) {
+            format!("{COUNT}{count}")
+        } else {
+            flag
+        }
+    };
+    flags.into_iter().map(flag).collect()
+}
+
+/// The flags of the build that a build script belongs to.
+#[must_use]
+pub fn flags_of_this_build() -> Vec<String> {
+    let flags = std::env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    flags.split('\x1f').map(str::to_owned).collect()
+}
+
+/// Flags like [`rust_flags`] as clang spells them; it gets no others.
+#[must_use]
+pub fn c_flags(rust_flags: &[String]) -> Vec<String> {
     let mut flags = Vec::new();
-    for flag in rust_flags() {
+    for flag in rust_flags {
         if let Some(arguments) = flag.strip_prefix("llvm-args=") {
             for argument in arguments.split(' ') {
                 flags.extend(["-mllvm".to_owned(), argument.to_owned()]);
@@ -64,7 +85,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            c_flags(),
+            c_flags(&rust_flags()),
             [
                 "-msimd128",
                 "-mllvm",
@@ -73,5 +94,12 @@ mod tests {
                 "-unroll-count=8"
             ]
         );
+    }
+
+    #[test]
+    fn loops_are_unrolled_as_often_as_asked() {
+        let flags = c_flags(&unrolled(rust_flags(), 3));
+        assert_eq!(flags.last().map(String::as_str), Some("-unroll-count=3"));
+        assert_eq!(flags.len(), 5);
     }
 }

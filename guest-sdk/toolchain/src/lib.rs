@@ -24,7 +24,7 @@ use std::sync::OnceLock;
 pub use build::{GuestBuild, sources};
 pub use c::CToolchain;
 pub use error::ToolchainError;
-pub use flags::{c_flags, rust_flags};
+pub use flags::{c_flags, flags_of_this_build, rust_flags};
 
 /// The compiler target of guests.
 pub const TARGET: &str = "wasm32-wasip1";

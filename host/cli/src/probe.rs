@@ -3,7 +3,7 @@
 use optwasm_bundle::PROBE;
 use optwasm_client::{Outcome, Payload, Profile};
 use optwasm_protocol::ContentId;
-use optwasm_sandbox::{Control, EngineKind, Job, STACK_SIZE, Sandbox};
+use optwasm_sandbox::{Control, EngineKind, Job, Sandbox};
 
 use crate::exit::{Exit, Failure};
 use crate::settings::{Settings, sandbox_config};
@@ -20,19 +20,7 @@ pub fn answers(sandbox: &Sandbox) -> Result<String, Failure> {
     let prepared = sandbox
         .prepare(ContentId::of(PROBE), PROBE, Profile::Strict)
         .map_err(|error| failed(error.to_string()))?;
-    let report = std::thread::scope(|scope| {
-        std::thread::Builder::new()
-            .stack_size(STACK_SIZE)
-            .spawn_scoped(scope, || {
-                sandbox.run(&prepared, Job::new(Vec::new()), &Control::default())
-            })
-            .map(|thread| thread.join())
-    });
-    let report = match report {
-        Ok(Ok(report)) => report,
-        Ok(Err(_)) => return Err(failed("it panicked".to_owned())),
-        Err(error) => return Err(failed(error.to_string())),
-    };
+    let report = sandbox.run(&prepared, Job::new(Vec::new()), &Control::default());
     let Outcome::Ok(Payload::Inline(output)) = &report.outcome else {
         return Err(failed(report.outcome.to_string()));
     };

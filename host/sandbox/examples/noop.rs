@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use optwasm_protocol::{ContentId, Profile};
-use optwasm_sandbox::{Control, Job, Prepared, STACK_SIZE, Sandbox, SandboxConfig, Setup};
+use optwasm_sandbox::{Control, Job, Prepared, Sandbox, SandboxConfig, Setup};
 
 const JOBS: usize = 100_000;
 const WARM_UP: usize = 10_000;
@@ -35,15 +35,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for threads in [1, 2] {
             let mut times = std::thread::scope(|scope| {
                 let running: Vec<_> = (0..threads)
-                    .map(|_| {
-                        std::thread::Builder::new()
-                            .stack_size(STACK_SIZE)
-                            .spawn_scoped(scope, || measure(&sandbox, &prepared))
-                    })
+                    .map(|_| scope.spawn(|| measure(&sandbox, &prepared)))
                     .collect();
                 running
                     .into_iter()
-                    .flat_map(|thread| thread.expect("a thread").join().expect("no panic"))
+                    .flat_map(|thread| thread.join().expect("no panic"))
                     .collect::<Vec<_>>()
             });
             times.sort();

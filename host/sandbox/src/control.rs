@@ -52,7 +52,7 @@ impl Control {
         }
     }
 
-    /// Ends the job at its next check, within about ten milliseconds.
+    /// Ends the job at its next check, after at most a slice of its fuel, well within a tenth of a second.
     pub fn cancel(&self) {
         self.shared.cancelled.store(true, Ordering::Relaxed);
     }

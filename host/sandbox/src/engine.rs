@@ -6,7 +6,6 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
 
 use optwasm_protocol::Profile;
 use wasmparser::WasmFeatures;
@@ -28,16 +27,11 @@ const FUEL_SCHEDULE: u32 = 1;
 /// Version of the guest ABI.
 const ABI: u32 = 1;
 
-/// Wasm stack of a guest: enough for the recursion of solvers and interpreters, and a quarter of
-/// [`crate::STACK_SIZE`].
+/// Wasm stack of a guest: enough for the recursion of solvers and interpreters.
 const WASM_STACK: usize = 1 << 20;
 
 /// Frames that a trap names: the first ones tell where it happened.
 const FRAMES_MAX: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
-
-/// How often running guests look for cancel and deadline. A tick costs nothing measurable, and
-/// ten milliseconds are well within the hundred that cancelling may take.
-const TICK: Duration = Duration::from_millis(10);
 
 /// Memory of a finished job that the allocator keeps, zeroed, for the next one. With it and
 /// PAGEMAP_SCAN a fresh sandbox costs 4 to 9 µs instead of 20: no page faults, no madvise.
@@ -176,7 +170,6 @@ pub fn config(kind: EngineKind) -> wasmtime::Result<Config> {
         .cranelift_nan_canonicalization(kind.canonical_nans())
         .consume_fuel(true)
         .operator_cost(operator_cost())
-        .epoch_interruption(true)
         .wasm_features(WasmFeatures::all(), false)
         .wasm_features(kind.features(), true)
         // Exceptions live on a heap of their own. Nothing is collected from it: it is bounded by
@@ -185,6 +178,7 @@ pub fn config(kind: EngineKind) -> wasmtime::Result<Config> {
         .gc_support(kind == EngineKind::Extended)
         .collector(Collector::Null)
         .max_wasm_stack(WASM_STACK)
+        // As much again for the host functions that the guest calls.
         .async_stack_size(WASM_STACK * 2)
         // Reserving all that a 32-bit memory can reach, and a guard behind it, lets compiled code
         // do without bounds checks.
@@ -216,16 +210,14 @@ pub fn compiling_engine(kind: EngineKind) -> wasmtime::Result<Engine> {
 ///
 /// Where the operating system does not give the address space even for one instance.
 pub fn running_engine(kind: EngineKind, slots: u32) -> wasmtime::Result<Engine> {
-    let engine = match kind {
+    match kind {
         // Several memories for each slot would reserve more address space than it is worth.
-        EngineKind::Extended => compiling_engine(kind)?,
+        EngineKind::Extended => compiling_engine(kind),
         _ => pooling_engine(kind, slots).or_else(|error| {
             tracing::warn!("no address space for instance pools, jobs start slower: {error:#}");
             compiling_engine(kind)
-        })?,
-    };
-    tick(&engine);
-    Ok(engine)
+        }),
+    }
 }
 
 fn pooling_engine(kind: EngineKind, slots: u32) -> wasmtime::Result<Engine> {
@@ -253,22 +245,6 @@ fn pooling_engine(kind: EngineKind, slots: u32) -> wasmtime::Result<Engine> {
     let mut config = config(kind)?;
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config)
-}
-
-/// Ticks the engine's epoch from a thread of its own for as long as the engine lives.
-fn tick(engine: &Engine) {
-    let engine = engine.weak();
-    let ticker = std::thread::Builder::new()
-        .name("optwasm-epoch".to_owned())
-        .spawn(move || {
-            while let Some(engine) = engine.upgrade() {
-                engine.increment_epoch();
-                drop(engine);
-                std::thread::sleep(TICK);
-            }
-        });
-    // Without ticks no deadline would hold.
-    ticker.expect("a thread can be started at startup");
 }
 
 /// Engines, made when they are first needed.

@@ -112,7 +112,7 @@ fn read(guest: &mut Guest<'_>, source: &Bytes, offset: u64, ptr: u32, len: u32) 
     charge(guest, available.min(u64::from(len)))?;
     let (memory, state) = memory_and_state(guest)?;
     Ok(copy_to_guest(memory, ptr, len, source, offset, || {
-        state.check()
+        state.watch.check()
     })?)
 }
 
@@ -221,6 +221,7 @@ fn progress(mut guest: Guest<'_>, done: f64, total: f64) -> Result<u32> {
     charge(&mut guest, 0)?;
     guest
         .data()
+        .watch
         .control
         .observe(JobEvent::Progress(done, total));
     Ok(0)
@@ -247,8 +248,9 @@ fn incumbent(mut guest: Guest<'_>, objective: f64, bound: f64, ptr: u32, len: u3
             solution,
         };
         let state = guest.data_mut();
-        if state.control.is_observed() {
+        if state.watch.control.is_observed() {
             state
+                .watch
                 .control
                 .observe(JobEvent::Incumbent(incumbent.clone()));
         }
@@ -259,7 +261,7 @@ fn incumbent(mut guest: Guest<'_>, objective: f64, bound: f64, ptr: u32, len: u3
 
 fn checkpoint(mut guest: Guest<'_>, ptr: u32, len: u32) -> Result<()> {
     if let Some(bytes) = event_bytes(&mut guest, "checkpoint", ptr, len)? {
-        let control = &guest.data().control;
+        let control = &guest.data().watch.control;
         control.observe(JobEvent::Checkpoint(bytes.into()));
     }
     Ok(())

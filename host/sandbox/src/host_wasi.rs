@@ -276,7 +276,7 @@ fn now(guest: &mut Guest<'_>, clock: u32) -> Result<Option<u64>> {
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default()
                 .as_nanos() as u64,
-            _ => state.started.elapsed().as_nanos() as u64,
+            _ => state.watch.started.elapsed().as_nanos() as u64,
         }
     } else {
         let (budget, slept) = (state.job.limits.fuel, state.slept);
@@ -321,7 +321,7 @@ fn random_get(mut guest: Guest<'_>, ptr: u32, len: u32) -> Result<Errno> {
                 .get_or_insert_with(|| blake3::Hasher::new_keyed(seed).finalize_xof())
                 .fill(piece);
         }
-        state.check()?;
+        state.watch.check()?;
     }
     Ok(SUCCESS)
 }
@@ -359,7 +359,7 @@ fn fd_read(mut guest: Guest<'_>, fd: u32, list: u32, count: u32, read: u32) -> R
     let mut total = 0u32;
     for (ptr, len) in buffers {
         let copied = copy_to_guest(memory, ptr, len, &source, state.stdin_position, || {
-            state.check()
+            state.watch.check()
         })?;
         state.stdin_position += u64::from(copied);
         total = total.saturating_add(copied);
@@ -391,7 +391,7 @@ fn fd_write(mut guest: Guest<'_>, fd: u32, list: u32, count: u32, written: u32) 
         let source = range(memory, ptr, len)?;
         for piece in memory[source].chunks(CHUNK) {
             state.write_standard(standard, piece)?;
-            state.check()?;
+            state.watch.check()?;
         }
     }
     write_bytes(memory, written, &total.to_le_bytes())?;
@@ -520,7 +520,7 @@ fn sleep(state: &mut JobState, nanoseconds: u64) -> std::result::Result<(), Ende
     }
     let mut left = Duration::from_nanos(nanoseconds);
     while !left.is_zero() {
-        state.check()?;
+        state.watch.check()?;
         let slice = left.min(SLEEP_SLICE);
         std::thread::sleep(slice);
         left -= slice;

@@ -12,7 +12,8 @@
 //! wall-clock and output limits, and reports how it ended. Whatever a guest does is a value of
 //! [`optwasm_protocol::Outcome`]; it is never an error of this crate, a panic or a crash.
 //!
-//! Runs are synchronous and belong on threads of their own, with [`STACK_SIZE`] of stack.
+//! Runs are synchronous and belong on threads of their own. Guests have stacks of their own, from
+//! the engine.
 
 pub mod cache;
 pub mod compile;
@@ -37,7 +38,3 @@ pub use engine::{EngineKind, WASMTIME_VERSION};
 pub use gate::Inspection;
 pub use job::{Job, Setup};
 pub use prepare::{PrepareError, Prepared, Sandbox, SandboxError};
-
-/// Stack that a thread needs on which jobs run: the guest's own megabyte and as much again for
-/// the host functions that it calls, rounded up generously because untouched stack is free.
-pub const STACK_SIZE: usize = 4 << 20;

@@ -2,22 +2,29 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use optwasm_protocol::{Outcome, Report, TrapKind};
-use wasmtime::{Extern, Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime::{Extern, Store, Trap, WasmBacktrace};
 
 use crate::control::Control;
 use crate::ended::Ended;
 use crate::guest_log::harmless;
 use crate::job::Job;
 use crate::prepare::{Prepared, Sandbox};
-use crate::state::JobState;
+use crate::state::{JobState, Watch};
 
 /// Longest function name in a report.
 const FRAME_MAX: usize = 200;
 
+/// How much fuel a guest burns between two looks for cancel and deadline. That is 0.1 ms of usual
+/// code, and 100 ms where every second operator misses all caches, which is as late as a cancel may
+/// come; looking takes 0.2 µs.
+const SLICE: u64 = 1_000_000;
+
 impl Sandbox {
-    /// Runs one job on the calling thread, which needs [`crate::STACK_SIZE`] of stack.
+    /// Runs one job on the calling thread.
     ///
     /// `prepared` must have been prepared by this sandbox for the profile of the job.
     pub fn run(&self, prepared: &Prepared, job: Job, control: &Control) -> Report {
@@ -49,13 +56,11 @@ fn run(prepared: &Prepared, job: Job, control: &Control) -> Report {
     let state = JobState::new(job, control.clone(), !inspection.is_sdk);
     let mut store = Store::new(prepared.pre.module().engine(), state);
     store.limiter(|state| &mut state.limiter);
-    store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|context| {
-        context.data().check()?;
-        Ok(UpdateDeadline::Continue(1))
-    });
+    let watch = store.data().watch.clone();
     // Caught here so that what the job used until then is reported; the store is not used again.
-    let result = catch_unwind(AssertUnwindSafe(|| start(prepared, &mut store, fuel)));
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        drive(start(prepared, &mut store, fuel), &watch)
+    }));
     let left = store.get_fuel().unwrap_or(0);
 
     let mut state = store.into_data();
@@ -73,7 +78,7 @@ fn run(prepared: &Prepared, job: Job, control: &Control) -> Report {
         },
         outcome,
         peak_memory: state.limiter.peak,
-        wall_us: state.started.elapsed().as_micros() as u64,
+        wall_us: state.watch.started.elapsed().as_micros() as u64,
         worker: String::new(),
         attempt: 0,
         log: state.log.records,
@@ -84,13 +89,33 @@ fn run(prepared: &Prepared, job: Job, control: &Control) -> Report {
     }
 }
 
-fn start(prepared: &Prepared, store: &mut Store<JobState>, fuel: u64) -> wasmtime::Result<()> {
-    store.data().check()?;
+/// Runs a guest to its end, and looks for cancel and deadline whenever it pauses.
+///
+/// Guests pause because they have burnt a slice of their fuel. The engine's other means, epochs,
+/// would cost them a second check in every loop: some ten percent in solvers.
+fn drive(guest: impl Future<Output = wasmtime::Result<()>>, watch: &Watch) -> wasmtime::Result<()> {
+    let mut guest = pin!(guest);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        match guest.as_mut().poll(&mut context) {
+            Poll::Ready(result) => return result,
+            Poll::Pending => watch.check()?,
+        }
+    }
+}
+
+async fn start(
+    prepared: &Prepared,
+    store: &mut Store<JobState>,
+    fuel: u64,
+) -> wasmtime::Result<()> {
+    store.data().watch.check()?;
     // Instantiating is free, since what it costs differs by operating system. The gate bounds it:
     // no module has a start section.
     store.set_fuel(u64::MAX)?;
     let instance = prepared.pre.instantiate(&mut *store)?;
     store.set_fuel(fuel)?;
+    store.fuel_async_yield_interval(Some(SLICE))?;
     store.data_mut().memory = prepared
         .memory
         .and_then(|memory| instance.get_module_export(&mut *store, &memory))
@@ -99,7 +124,8 @@ fn start(prepared: &Prepared, store: &mut Store<JobState>, fuel: u64) -> wasmtim
         .get_module_export(&mut *store, &prepared.start)
         .and_then(Extern::into_func)
         .ok_or_else(|| wasmtime::format_err!("the instance has no `_start`"))?;
-    main.typed::<(), ()>(&mut *store)?.call(&mut *store, ())
+    let main = main.typed::<(), ()>(&mut *store)?;
+    main.call_async(&mut *store, ()).await
 }
 
 fn output(state: &mut JobState) -> Outcome {

@@ -29,12 +29,33 @@ pub(crate) enum Standard {
     Error,
 }
 
+/// What may end a job from outside.
+#[derive(Clone)]
+pub(crate) struct Watch {
+    pub(crate) control: Control,
+    pub(crate) started: Instant,
+    /// How long after the start it must end.
+    pub(crate) deadline: Duration,
+}
+
+impl Watch {
+    /// Whether the job must end now.
+    pub(crate) fn check(&self) -> Result<(), Ended> {
+        if self.control.is_cancelled() {
+            return Err(Ended::Cancelled);
+        }
+        if self.started.elapsed() >= self.deadline {
+            return Err(Ended::Deadline);
+        }
+        Ok(())
+    }
+}
+
 /// What a store knows of the job that it runs.
 pub(crate) struct JobState {
     pub(crate) job: Job,
-    pub(crate) control: Control,
+    pub(crate) watch: Watch,
     pub(crate) limiter: Limiter,
-    pub(crate) started: Instant,
     pub(crate) memory: Option<Memory>,
     /// Whether stdout is the output, as for plain commands.
     pub(crate) stdout_is_output: bool,
@@ -55,9 +76,12 @@ impl JobState {
         Self {
             limiter: Limiter::new(memory),
             log: GuestLog::new(log),
+            watch: Watch {
+                control,
+                started: Instant::now(),
+                deadline: Duration::from_millis(job.limits.deadline_ms),
+            },
             job,
-            control,
-            started: Instant::now(),
             memory: None,
             stdout_is_output,
             stdin_position: 0,
@@ -79,17 +103,6 @@ impl JobState {
     pub(crate) fn wasi(&mut self) -> &mut WasiP1Ctx {
         self.wasi
             .get_or_insert_with(|| WasiCtxBuilder::new().build_p1())
-    }
-
-    /// Whether the job must end now.
-    pub(crate) fn check(&self) -> Result<(), Ended> {
-        if self.control.is_cancelled() {
-            return Err(Ended::Cancelled);
-        }
-        if self.started.elapsed() >= Duration::from_millis(self.job.limits.deadline_ms) {
-            return Err(Ended::Deadline);
-        }
-        Ok(())
     }
 
     pub(crate) fn write_output(&mut self, bytes: &[u8]) -> Result<(), Ended> {

@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use common::{job, output, program, run_prepared, wasm};
+use common::{job, output, program, wasm};
 use optwasm_protocol::{ContentId, Profile};
 use optwasm_sandbox::cache::{CacheError, DiskCache};
 use optwasm_sandbox::{Compiler, Control, PrepareError, Prepared, Sandbox, SandboxConfig};
@@ -48,7 +48,7 @@ fn prepare(sandbox: &Sandbox, profile: Profile) -> Result<Prepared, PrepareError
 #[track_caller]
 fn runs(sandbox: &Sandbox) {
     let prepared = prepare(sandbox, Profile::Strict).unwrap();
-    let report = run_prepared(sandbox, &prepared, job(), &Control::new());
+    let report = sandbox.run(&prepared, job(), &Control::new());
     assert_eq!(output(&report), [0; 3]);
 }
 

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use common::{job, job_of, output, program, run_prepared, wasm};
+use common::{job, job_of, output, program, wasm};
 use optwasm_protocol::{ContentId, Profile};
 use optwasm_sandbox::{
     CompileLimits, Compiler, Control, PrepareError, Prepared, Sandbox, SandboxConfig,
@@ -106,7 +106,7 @@ fn refused(sandbox: &Sandbox, module: &[u8]) -> String {
 fn works(sandbox: &Sandbox) {
     let module = wasm(&program("", ""));
     let prepared = prepare(sandbox, &module, Profile::Strict).unwrap();
-    let report = run_prepared(sandbox, &prepared, job(), &Control::new());
+    let report = sandbox.run(&prepared, job(), &Control::new());
     assert!(report.outcome.is_ok(), "{}", report.outcome);
 }
 
@@ -137,7 +137,7 @@ fn same_code() {
     for profile in Profile::ALL {
         let reports = [&jailed, &here].map(|sandbox| {
             let prepared = prepare(sandbox, &module, profile).unwrap();
-            run_prepared(sandbox, &prepared, job_of(profile), &Control::new())
+            sandbox.run(&prepared, job_of(profile), &Control::new())
         });
         assert_eq!(output(&reports[0])[..8], 6765_u64.to_le_bytes());
         assert_eq!(output(&reports[0]), output(&reports[1]));

@@ -7,7 +7,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{SANDBOX, job_of, output, prepare_bytes, program, run_bytes, run_prepared, wasm};
+use common::{SANDBOX, job_of, output, prepare_bytes, program, run_bytes, wasm};
 use optwasm_protocol::{ContentId, Profile, Report};
 use optwasm_sandbox::{Control, EngineKind, Sandbox, SandboxConfig, Setup};
 
@@ -171,12 +171,7 @@ fn threads_that_run_the_same_job_agree() {
             scope.spawn(|| {
                 let prepared = prepare_bytes(&module, Profile::Strict).unwrap();
                 for _ in 0..50 {
-                    let report = run_prepared(
-                        &SANDBOX,
-                        &prepared,
-                        job_of(Profile::Strict),
-                        &Control::new(),
-                    );
+                    let report = SANDBOX.run(&prepared, job_of(Profile::Strict), &Control::new());
                     assert_eq!(report.outcome, first.outcome);
                     assert_eq!(report.fuel, first.fuel);
                 }
@@ -203,12 +198,7 @@ fn a_machine_without_address_space_agrees() {
         let prepared = sandbox
             .prepare(ContentId::of(&module), &module, Profile::Strict)
             .unwrap();
-        let report = run_prepared(
-            &sandbox,
-            &prepared,
-            job_of(Profile::Strict),
-            &Control::new(),
-        );
+        let report = sandbox.run(&prepared, job_of(Profile::Strict), &Control::new());
         let tables = wasm(&program(
             "(table $t 0 funcref)",
             "(if (i32.ne (table.grow $t (ref.null func) (i32.const 300000)) (i32.const -1))
@@ -217,7 +207,7 @@ fn a_machine_without_address_space_agrees() {
         let denied = sandbox
             .prepare(ContentId::of(&tables), &tables, Profile::Strict)
             .unwrap();
-        let denied = run_prepared(&sandbox, &denied, job_of(Profile::Strict), &Control::new());
+        let denied = sandbox.run(&denied, job_of(Profile::Strict), &Control::new());
         let output = blake3::hash(output(&report)).to_hex();
         format!("<{output} {} {}>", report.fuel, denied.outcome)
     };

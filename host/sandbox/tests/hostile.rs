@@ -12,9 +12,7 @@ mod imports;
 
 use std::time::{Duration, Instant};
 
-use common::{
-    SANDBOX, job, output, prepare_bytes, program, rejection, run, run_bytes, run_prepared, wasm,
-};
+use common::{SANDBOX, job, output, prepare_bytes, program, rejection, run, run_bytes, wasm};
 use optwasm_protocol::{ContentId, Outcome, Profile, Report};
 use optwasm_sandbox::{Control, Job};
 
@@ -351,7 +349,7 @@ fn a_large_bulk_operation_delays_a_cancel_only_so_far() {
     let prepared = prepare_bytes(&module, Profile::Strict).unwrap();
     let control = Control::new();
     std::thread::scope(|scope| {
-        let running = scope.spawn(|| run_prepared(&SANDBOX, &prepared, job(), &control));
+        let running = scope.spawn(|| SANDBOX.run(&prepared, job(), &control));
         std::thread::sleep(Duration::from_millis(50));
         let cancelled = Instant::now();
         control.cancel();
@@ -435,9 +433,9 @@ fn no_byte_passes_from_one_job_to_the_next() {
                 for (j, reader) in readers.iter().enumerate() {
                     // All slots hold the pattern before somebody looks.
                     for _ in 0..3 {
-                        run_prepared(&sandbox, writer, job.clone(), &Control::new());
+                        sandbox.run(writer, job.clone(), &Control::new());
                     }
-                    let report = run_prepared(&sandbox, reader, job.clone(), &Control::new());
+                    let report = sandbox.run(reader, job.clone(), &Control::new());
                     let case = format!("{profile} round {round} writer {i} reader {j}");
                     assert!(report.outcome.is_ok(), "{case}: {}", report.outcome);
                 }

@@ -7,9 +7,7 @@ mod common;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{
-    SANDBOX, job, job_of, output, prepare_bytes, program, run, run_controlled, run_prepared, wasm,
-};
+use common::{SANDBOX, job, job_of, output, prepare_bytes, program, run, run_controlled, wasm};
 use optwasm_protocol::message::JobEvent;
 use optwasm_protocol::{Outcome, Profile, Report, TrapKind};
 use optwasm_sandbox::{Control, Job, Setup};
@@ -422,7 +420,7 @@ fn cancelling_ends_a_loop_soon() {
     let prepared = prepare_bytes(&module, Profile::Strict).unwrap();
     let control = Control::new();
     std::thread::scope(|scope| {
-        let running = scope.spawn(|| run_prepared(&SANDBOX, &prepared, job(), &control));
+        let running = scope.spawn(|| SANDBOX.run(&prepared, job(), &control));
         std::thread::sleep(Duration::from_millis(100));
         let cancelled = Instant::now();
         control.cancel();
@@ -463,7 +461,7 @@ fn memory_that_the_machine_lacks_is_not_the_guests_fault() {
     ));
     let run = |profile| {
         let prepared = prepare_bytes(&module, profile).unwrap();
-        run_prepared(&SANDBOX, &prepared, job_of(profile), &Control::new())
+        SANDBOX.run(&prepared, job_of(profile), &Control::new())
     };
     if std::env::var_os(CHILD).is_none() {
         for profile in [Profile::Strict, Profile::Extended] {
@@ -519,7 +517,7 @@ fn a_job_too_many_finds_no_slot_and_may_try_again() {
     let control = Control::new();
     let reports: Vec<Report> = std::thread::scope(|scope| {
         let running: Vec<_> = (0..5)
-            .map(|_| scope.spawn(|| run_prepared(&sandbox, &prepared, job(), &control)))
+            .map(|_| scope.spawn(|| sandbox.run(&prepared, job(), &control)))
             .collect();
         std::thread::sleep(Duration::from_millis(300));
         control.cancel();

@@ -7,7 +7,7 @@ mod common;
 
 use std::cell::Cell;
 
-use common::{SANDBOX, job_of, run_prepared, wasm};
+use common::{SANDBOX, job_of, wasm};
 use optwasm_protocol::{ContentId, Profile, Report};
 use optwasm_sandbox::{Control, EngineKind, PrepareError, gate};
 use proptest::prelude::*;
@@ -49,7 +49,7 @@ fn run(module: &[u8], profile: Profile) -> Result<Report, PrepareError> {
     job.limits.fuel = 300_000;
     job.limits.memory = 4 << 20;
     job.limits.deadline_ms = 20_000;
-    Ok(run_prepared(&SANDBOX, &prepared, job, &Control::new()))
+    Ok(SANDBOX.run(&prepared, job, &Control::new()))
 }
 
 fn same(one: &Report, other: &Report) -> bool {

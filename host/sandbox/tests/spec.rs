@@ -20,7 +20,6 @@ fn engine_of(kind: EngineKind) -> Engine {
 fn check(engine: &Engine, file: &TestFile<'_>) -> Result<(), String> {
     let mut context = WastContext::new(engine, Async::No, |store| {
         store.set_fuel(u64::MAX).unwrap();
-        store.set_epoch_deadline(u64::MAX / 2);
     });
     let spectest = SpectestConfig {
         use_shared_memory: false,
@@ -147,7 +146,6 @@ fn instance(engine: &Engine, module: &[u8]) -> Option<(Store<()>, Instance)> {
     let module = Module::new(engine, module).ok()?;
     let mut store = Store::new(engine, ());
     store.set_fuel(u64::MAX).unwrap();
-    store.set_epoch_deadline(u64::MAX / 2);
     let instance = Instance::new(&mut store, &module, &[]).ok()?;
     Some((store, instance))
 }

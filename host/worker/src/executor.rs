@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use optwasm_protocol::message::JobEvent;
 use optwasm_protocol::{JobId, Report};
-use optwasm_sandbox::{Control, Job, Prepared, STACK_SIZE, Sandbox};
+use optwasm_sandbox::{Control, Job, Prepared, Sandbox};
 use tokio::sync::Notify;
 
 /// One attempt at a job.
@@ -85,7 +85,6 @@ impl Executor {
             let shared = executor.shared.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("optwasm-slot-{slot}"))
-                .stack_size(STACK_SIZE)
                 .spawn(move || slot_loop(&shared))?;
             executor.threads.push(thread);
         }

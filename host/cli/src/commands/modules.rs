@@ -141,30 +141,23 @@ pub async fn check(settings: &Settings, args: CheckArgs) -> Result<Exit, Failure
         .map_err(|why| Failure::new(Exit::Rejected, format!("rejected: {why}")))?;
     let sandbox = Sandbox::new(sandbox_config(1, Some(settings.cache_dir.clone())))
         .map_err(|error| Failure::new(Exit::Bug, error))?;
-    let checking = std::thread::Builder::new()
-        .stack_size(optwasm_sandbox::STACK_SIZE)
-        .spawn(move || {
-            let prepared = sandbox.prepare(id, &module, args.profile)?;
-            let mut job = Job::new(Vec::new());
-            job.setup = std::sync::Arc::new(Setup {
-                profile: args.profile,
-                ..Setup::default()
-            });
-            job.limits = Limits {
-                fuel: CHECK_FUEL,
-                deadline_ms: CHECK_DEADLINE_MS,
-                ..Limits::default()
-            };
-            Ok(sandbox.run(&prepared, job, &Control::new()))
-        })
-        .map_err(|error| Failure::new(Exit::Bug, format!("threads: {error}")))?;
-    let report = checking
-        .join()
-        .map_err(|_| Failure::new(Exit::Bug, "the check panicked"))?
-        .map_err(|error: PrepareError| match error {
+    let prepared = sandbox
+        .prepare(id, &module, args.profile)
+        .map_err(|error| match error {
             PrepareError::Rejected(_) => Failure::new(Exit::Rejected, format!("rejected: {error}")),
             PrepareError::Host(_) => Failure::new(Exit::Bug, error),
         })?;
+    let mut job = Job::new(Vec::new());
+    job.setup = std::sync::Arc::new(Setup {
+        profile: args.profile,
+        ..Setup::default()
+    });
+    job.limits = Limits {
+        fuel: CHECK_FUEL,
+        deadline_ms: CHECK_DEADLINE_MS,
+        ..Limits::default()
+    };
+    let report = sandbox.run(&prepared, job, &Control::new());
     let kind = if inspection.is_sdk {
         "SDK guest"
     } else {

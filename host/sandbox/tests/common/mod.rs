@@ -6,9 +6,7 @@
 use std::sync::{Arc, LazyLock};
 
 use optwasm_protocol::{ContentId, Outcome, Payload, Profile, Report};
-use optwasm_sandbox::{
-    Control, Job, PrepareError, Prepared, STACK_SIZE, Sandbox, SandboxConfig, Setup,
-};
+use optwasm_sandbox::{Control, Job, PrepareError, Prepared, Sandbox, SandboxConfig, Setup};
 
 /// The sandbox that tests run in unless they need one of their own.
 pub static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| sandbox(8));
@@ -37,18 +35,6 @@ pub fn rejection(module: &[u8], profile: Profile) -> String {
     }
 }
 
-/// Runs on a thread with the stack that jobs need.
-pub fn run_prepared(sandbox: &Sandbox, prepared: &Prepared, job: Job, control: &Control) -> Report {
-    std::thread::scope(|scope| {
-        std::thread::Builder::new()
-            .stack_size(STACK_SIZE)
-            .spawn_scoped(scope, || sandbox.run(prepared, job, control))
-            .unwrap()
-            .join()
-            .unwrap()
-    })
-}
-
 /// Runs a module in text form; a rejection is an outcome like the others.
 pub fn run(text: &str, job: Job) -> Report {
     run_controlled(text, job, &Control::new())
@@ -60,7 +46,7 @@ pub fn run_controlled(text: &str, job: Job, control: &Control) -> Report {
 
 pub fn run_bytes(module: &[u8], job: Job, control: &Control) -> Report {
     match prepare_bytes(module, job.setup.profile) {
-        Ok(prepared) => run_prepared(&SANDBOX, &prepared, job, control),
+        Ok(prepared) => SANDBOX.run(&prepared, job, control),
         Err(PrepareError::Rejected(why)) => Report::not_run(Outcome::Rejected(why)),
         Err(PrepareError::Host(why)) => panic!("not the module's fault: {why}"),
     }
