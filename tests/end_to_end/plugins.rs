@@ -69,6 +69,25 @@ fn published_answers_here_and_elsewhere() {
 }
 
 #[test]
+fn semicontinuous_variables_are_solved() {
+    let place = place_with_solvers();
+    let file = place.path().join("semi.lp");
+    // x is 0 or at least 2, so that y has to do it; a relaxation would say 1.
+    let model = "minimize\n c: x + 1.5 y\nsubject to\n r: x + y >= 1\nbounds\n 2 <= x <= 10\n\
+                 semi-continuous\n x\nend\n";
+    std::fs::write(&file, model).unwrap();
+    let file = file.display().to_string();
+    let answer = place
+        .run(["solve", "--local", "--output", "json", &file])
+        .ok();
+    let answer: Json = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["objective"], 1.5, "{answer}");
+    let refused = place.run(["solve", "--local", "--plugin", "linear", &file]);
+    let why = refused.stderr();
+    assert!(why.contains("semi-continuous variables"), "{why}");
+}
+
+#[test]
 fn solutions_are_written_where_asked() {
     let place = place_with_solvers();
     let solution = place.path().join("solution.json");

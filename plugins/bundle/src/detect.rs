@@ -62,7 +62,7 @@ type Choice = (&'static [&'static str], &'static str);
 /// For a file with a quadratic objective, which is read to see whether it has integer variables.
 fn quadratic(bytes: &[u8]) -> Result<Choice, Unsolved> {
     match optwasm_model::read(bytes) {
-        Ok(model) if model.has_integers() && !model.quadratic.is_empty() => {
+        Ok(model) if model.is_mixed_integer() && !model.quadratic.is_empty() => {
             Err(Unsolved::Kind("mixed-integer quadratic program".to_owned()))
         }
         // What is wrong with a file, the plugin says.

@@ -37,9 +37,11 @@ pub enum SolveError {
     /// The JSON document is no conic program; mend what it names.
     #[error("not a conic program: {0}")]
     Json(String),
-    /// The model has integer variables; solve it with the plugin `highs`, or
+    /// The model has integer or semi-continuous variables; solve it with the plugin `highs`, or
     /// drop the integrality.
-    #[error("the model has integer variables, which an interior-point method cannot handle")]
+    #[error(
+        "the model has integer or semi-continuous variables, which an interior-point method cannot handle"
+    )]
     Integers,
     /// The quadratic objective is not convex (for maximization: not concave),
     /// so that a local optimum need not be the optimum.
@@ -68,7 +70,7 @@ pub fn read(input: &[u8]) -> Result<Program, SolveError> {
     match Format::detect(input) {
         Some(Format::Mps | Format::Lp | Format::Nl) => {
             let model = optwasm_model::read(input)?;
-            if model.has_integers() {
+            if model.is_mixed_integer() {
                 return Err(SolveError::Integers);
             }
             Ok(Program::from_model(&model))

@@ -200,11 +200,11 @@ fn what_the_plugin_cannot_solve_is_an_error() {
         ),
         (
             "min\n x\ngen\n x\nend\n",
-            "the model has integer variables, which an interior-point method cannot handle",
+            "the model has integer or semi-continuous variables, which an interior-point method cannot handle",
         ),
         (
             "VER\n1\nVAR\n1 1\nL+ 1\nINT\n1\n0\n",
-            "the model has integer variables, which an interior-point method cannot handle",
+            "the model has integer or semi-continuous variables, which an interior-point method cannot handle",
         ),
         (
             "VER\n9\n",

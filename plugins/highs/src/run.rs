@@ -55,7 +55,7 @@ pub(crate) fn run(
         }
         set(&mut highs, &name, &value)?;
     }
-    let is_integer = model.has_integers() && !relaxed;
+    let is_integer = model.is_mixed_integer() && !relaxed;
     if is_integer && !model.quadratic.is_empty() {
         return Err(SolveError::IntegerQuadratic);
     }

@@ -169,7 +169,12 @@ impl Highs {
         let upper = vector(|column| column.upper);
         let row_lower: Vec<f64> = model.rows.iter().map(|row| row.lower).collect();
         let row_upper: Vec<f64> = model.rows.iter().map(|row| row.upper).collect();
-        let integrality: Vec<Int> = model.columns.iter().map(|c| c.integer.into()).collect();
+        // HiGHS numbers what a variable may be so: continuous, integer, and these two with 0 beside.
+        let integrality: Vec<Int> = model
+            .columns
+            .iter()
+            .map(|c| Int::from(c.integer) + 2 * Int::from(c.semicontinuous))
+            .collect();
         let sense = match model.sense {
             Sense::Minimize => 1,
             Sense::Maximize => -1,
@@ -199,7 +204,7 @@ impl Highs {
                 quadratic.or_null(quadratic.starts.as_ptr()),
                 quadratic.or_null(quadratic.indices.as_ptr()),
                 quadratic.or_null(quadratic.values.as_ptr()),
-                if model.has_integers() {
+                if model.is_mixed_integer() {
                     integrality.as_ptr()
                 } else {
                     std::ptr::null()

@@ -24,6 +24,9 @@ pub enum SolveError {
     /// The objective is quadratic; solve the model with the plugin `conic`.
     #[error("the objective is quadratic, which the simplex method cannot handle")]
     Quadratic,
+    /// The model has semi-continuous variables; solve it with the plugin `highs`.
+    #[error("the model has semi-continuous variables, which microlp does not know")]
+    SemiContinuous,
     /// microlp refuses the model's data.
     #[error("microlp refuses the model: {0}")]
     Solver(String),

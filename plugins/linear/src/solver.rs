@@ -28,7 +28,7 @@ const INTEGER_LIMITS: (f64, f64) = (i32::MIN as f64, i32::MAX as f64);
 ///
 /// # Errors
 ///
-/// [`SolveError::Quadratic`] and [`SolveError::Solver`].
+/// [`SolveError::Quadratic`], [`SolveError::SemiContinuous`] and [`SolveError::Solver`].
 pub fn solve_model(
     model: &Model,
     gap: f64,
@@ -36,6 +36,9 @@ pub fn solve_model(
 ) -> Result<Solution, SolveError> {
     if !model.quadratic.is_empty() {
         return Err(SolveError::Quadratic);
+    }
+    if model.has_semicontinuous() {
+        return Err(SolveError::SemiContinuous);
     }
     let (problem, variables) = problem(model, true);
     let hint = if model.has_integers() {

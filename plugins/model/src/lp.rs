@@ -1,15 +1,15 @@
 //! Reader of CPLEX LP files: linear, mixed-integer and quadratic programs.
 //!
 //! The grammar is CPLEX's: an objective, `subject to`, and the sections
-//! `bounds`, `generals` and `binaries` in any order, with `\` comments. A
+//! `bounds`, `generals`, `binaries` and `semi-continuous` in any order, with `\` comments. A
 //! quadratic objective stands in brackets, `[ x^2 + 2 x*y ] / 2`. A section's
 //! keyword counts only at the beginning of a line.
 //!
 //! Where dialects differ: variables are in [0, ∞) unless bounded; a bound of
 //! magnitude 1e20 and more is infinite; a negative upper bound does not change
 //! the lower one; a second term of one variable in a row is added to the first.
-//! Semi-continuous variables, special ordered sets and quadratic or indicator
-//! constraints are refused with [`ReadError::Unsupported`].
+//! A semi-continuous variable is 0 or within its bounds. Special ordered sets and quadratic or
+//! indicator constraints are refused with [`ReadError::Unsupported`].
 
 mod tokens;
 
@@ -91,6 +91,7 @@ impl<'a> Reader<'a> {
                     column.lower = column.lower.max(0.0);
                     column.upper = column.upper.min(1.0);
                 })?,
+                Keyword::SemiContinuous => self.names(|column| column.semicontinuous = true)?,
                 Keyword::End => return Ok(()),
                 Keyword::Objective(_) => {
                     return Err(ReadError::Duplicate {

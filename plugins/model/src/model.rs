@@ -23,6 +23,8 @@ pub struct Column {
     pub upper: f64,
     /// Whether only integers are allowed.
     pub integer: bool,
+    /// Whether 0 is allowed as well as what lies between the bounds.
+    pub semicontinuous: bool,
 }
 
 impl Column {
@@ -35,6 +37,7 @@ impl Column {
             lower: 0.0,
             upper: f64::INFINITY,
             integer: false,
+            semicontinuous: false,
         }
     }
 }
@@ -65,7 +68,7 @@ pub struct Entry {
 ///
 /// ```text
 /// min or max   constant + c·x + ½ xᵀQx
-/// subject to   rowₗ ≤ Ax ≤ rowᵤ,  colₗ ≤ x ≤ colᵤ,  some x integer
+/// subject to   rowₗ ≤ Ax ≤ rowᵤ,  colₗ ≤ x ≤ colᵤ (or x = 0),  some x integer
 /// ```
 ///
 /// All numbers except bounds are finite, and no bound is NaN. A lower bound
@@ -93,6 +96,16 @@ impl Model {
     /// Whether any variable must be integer.
     pub fn has_integers(&self) -> bool {
         self.columns.iter().any(|column| column.integer)
+    }
+
+    /// Whether any variable may be 0 or between its bounds.
+    pub fn has_semicontinuous(&self) -> bool {
+        self.columns.iter().any(|column| column.semicontinuous)
+    }
+
+    /// Whether solving it takes branching: variables are integer or semi-continuous.
+    pub fn is_mixed_integer(&self) -> bool {
+        self.has_integers() || self.has_semicontinuous()
     }
 
     /// The objective at `x`.
@@ -144,7 +157,13 @@ impl Model {
             } else {
                 0.0
             };
-            (column.lower - x).max(x - column.upper).max(off_integer)
+            let off_bounds = (column.lower - x).max(x - column.upper);
+            let off_bounds = if column.semicontinuous {
+                off_bounds.min(x.abs())
+            } else {
+                off_bounds
+            };
+            off_bounds.max(off_integer)
         });
         if x.iter().any(|x| x.is_nan()) {
             return f64::NAN;

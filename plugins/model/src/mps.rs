@@ -22,8 +22,11 @@
 //! - `QUADOBJ` and `QSECTION` hold one triangle of the matrix Q of ½xᵀQx,
 //!   `QMATRIX` all of it.
 //!
-//! Semi-continuous variables, special ordered sets, indicator, quadratic and
-//! conic constraints are refused with [`ReadError::Unsupported`].
+//! `SC` and `SI` bounds give the upper bound of a semi-continuous variable, which for `SI` is integer
+//! too; without a number, or with 0, there is none.
+//!
+//! Special ordered sets, indicator, quadratic and conic constraints are refused with
+//! [`ReadError::Unsupported`].
 
 mod fields;
 
@@ -404,12 +407,16 @@ impl Reader {
         };
         let kind = fields[0].to_ascii_uppercase();
         let valueless = matches!(kind.as_str(), "FR" | "MI" | "PL" | "BV");
+        let is_semicontinuous = matches!(kind.as_str(), "SC" | "SI");
         // The set's name may be missing, and so may the value of some types.
         let (name, value) = match (&fields[1..], valueless) {
             (&[name], true) | (&[name, _], true) if self.column_refs.contains_key(name) => {
                 (name, None)
             }
             (&[_, name], true) => (name, None),
+            (&[_, name], false) if is_semicontinuous && self.column_refs.contains_key(name) => {
+                (name, None)
+            }
             (&[name, value], false) => (name, Some(value)),
             (&[_, name, value], _) => (name, Some(value)),
             _ => return Err(malformed()),
@@ -463,21 +470,19 @@ impl Reader {
                 (column.lower, column.upper) = (0.0, 1.0);
                 bounded.lower = true;
             }
-            "SC" | "SI" | "SN" => {
-                return Err(ReadError::Unsupported {
-                    line,
-                    feature: "semi-continuous variables are".into(),
-                });
+            "SC" | "SI" => {
+                column.upper = if value == 0.0 { f64::INFINITY } else { value };
+                column.semicontinuous = true;
             }
             _ => {
                 return Err(ReadError::expected(
                     line,
-                    "a bound type (LO, UP, FX, FR, MI, PL, BV, LI, UI)",
+                    "a bound type (LO, UP, FX, FR, MI, PL, BV, LI, UI, SC, SI)",
                     fields[0],
                 ));
             }
         }
-        column.integer |= matches!(kind.as_str(), "LI" | "UI" | "BV");
+        column.integer |= matches!(kind.as_str(), "LI" | "UI" | "BV" | "SI");
         bounded.any = true;
         Ok(())
     }

@@ -107,6 +107,14 @@ fn binaries_keep_tighter_bounds() {
 }
 
 #[test]
+fn semicontinuous_variables_keep_their_bounds() {
+    let model = read("min\n x\nst\nbounds\n 2 <= x <= 9\nsemi-continuous\n x\nend\n");
+    let column = &model.columns[0];
+    assert_eq!((column.lower, column.upper), (2.0, 9.0));
+    assert!(column.semicontinuous && model.is_mixed_integer());
+}
+
+#[test]
 fn quadratic_objectives_mean_half_of_xqx() {
     let expected = [(0, 0, 2.0), (0, 1, 2.0), (1, 1, -6.0)];
     for text in [

@@ -47,6 +47,24 @@ fn defaults() {
 }
 
 #[test]
+fn semicontinuous_variables() {
+    let model = with("BOUNDS\n LO b x 2\n SC b x 10\n SI b y 3\n SC b z\n").unwrap();
+    assert!(model.columns.iter().all(|column| column.semicontinuous));
+    assert!(model.is_mixed_integer());
+    assert_eq!(bounds(&model, "x"), (2.0, 10.0, false));
+    assert_eq!(bounds(&model, "y"), (0.0, 3.0, true));
+    assert_eq!(
+        bounds(&model, "z"),
+        (0.0, INF, false),
+        "no number, no bound"
+    );
+    assert_eq!(with("BOUNDS\n SC x 10\n").unwrap().columns[0].upper, 10.0);
+    // In rows l, g and e: x + 3z <= 0, 2x >= 0, y = 0.
+    assert_eq!(model.violation(&[0.0, 0.0, 0.0]), 0.0);
+    assert_eq!(model.violation(&[0.5, 0.0, -1.0]), 1.0);
+}
+
+#[test]
 fn right_hand_sides_and_ranges() {
     let model = with("RHS\n rhs cost 7 l 4\n rhs g 5 e 6\nRANGES\n r l 1 g 2\n r e -3\n").unwrap();
     assert_eq!(model.constant, -7.0);
@@ -142,11 +160,7 @@ fn faults_name_their_line() {
         ("BOUNDS\n UP b q 1\n", "line 16: unknown column `q`"),
         (
             "BOUNDS\n XX b x 1\n",
-            "line 16: expected a bound type (LO, UP, FX, FR, MI, PL, BV, LI, UI), found `XX`",
-        ),
-        (
-            "BOUNDS\n SC b x 1\n",
-            "line 16: semi-continuous variables are not supported",
+            "line 16: expected a bound type (LO, UP, FX, FR, MI, PL, BV, LI, UI, SC, SI), found `XX`",
         ),
         ("WHAT\n", "line 15: expected an MPS section, found `WHAT`"),
         ("SOS\n", "line 15: special ordered sets are not supported"),

@@ -345,7 +345,7 @@ fn report(file: &Path, model: &Model, solution: &Solution) -> String {
     let name = file.file_stem().unwrap_or_default().to_string_lossy();
     let status = status_text(solution.status);
     let number = |value: Option<f64>, none: f64| value.unwrap_or(none);
-    if !model.has_integers() {
+    if !model.is_mixed_integer() {
         return format!(
             "\nModel name          : {name}\nModel status        : {status}\n\
              Objective value     :  {:e}\n",

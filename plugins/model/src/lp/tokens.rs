@@ -38,6 +38,8 @@ pub(super) enum Keyword {
     Bounds,
     General,
     Binary,
+    /// Of variables that are 0 or within their bounds.
+    SemiContinuous,
     /// A section of something no plugin solves: the thing, with its verb.
     Unsupported(&'static str),
     End,
@@ -120,9 +122,7 @@ pub(super) fn keyword(first: &str, second: &str) -> Option<(Keyword, usize)> {
         "bound" | "bounds" => one(Keyword::Bounds),
         "gen" | "general" | "generals" | "int" | "integer" | "integers" => one(Keyword::General),
         "bin" | "binary" | "binaries" => one(Keyword::Binary),
-        "semi" | "semis" | "semi-continuous" => {
-            one(Keyword::Unsupported("semi-continuous variables are"))
-        }
+        "semi" | "semis" | "semi-continuous" => one(Keyword::SemiContinuous),
         "sos" | "sos1" | "sos2" => one(Keyword::Unsupported("special ordered sets are")),
         "pwlobj" => one(Keyword::Unsupported("piecewise linear objectives are")),
         "end" => one(Keyword::End),
