@@ -14,18 +14,20 @@ use optwasm_toolchain::{GuestBuild, GuestToolchain, sources};
 /// take 1.3 to 1.6 times as long with HiGHS and 1.5 to 2 times with Clarabel. Eight, the template's
 /// number, gains another 4 % over four in HiGHS, and nothing in the others, whose modules it makes
 /// larger by a sixth. `cargo bench -p optwasm-benches --bench solvers` is the measure.
-const PLUGINS: [(&str, u8); 7] = [
-    ("highs", 8),
-    ("linear", 8),
-    ("conic", 4),
-    ("nlp", 4),
-    ("least-squares", 8),
-    ("sat", 8),
-    ("opf", 4),
+const PLUGINS: [(&str, Unroll); 7] = [
+    ("highs", AS_ALL),
+    ("linear", AS_ALL),
+    ("conic", Some(4)),
+    ("nlp", Some(4)),
+    ("least-squares", AS_ALL),
+    ("sat", AS_ALL),
+    ("opf", Some(4)),
 ];
 
-/// The determinism probe is unrolled as the template says: what it computes does not depend on it.
-const PROBE: (&str, u8) = ("probe", 8);
+type Unroll = Option<u8>;
+
+/// As the template says.
+const AS_ALL: Unroll = None;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let here = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
@@ -37,14 +39,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let target = out.ancestors().nth(4).ok_or("OUT_DIR is too short")?;
 
     let toolchain = GuestToolchain::find()?;
-    let build = |(name, unroll): (&str, u8)| -> Result<PathBuf, Box<dyn Error>> {
-        let modules = GuestBuild::new(root)
+    let build = |name: &str, unroll: Unroll| -> Result<PathBuf, Box<dyn Error>> {
+        let mut build = GuestBuild::new(root)
             .package(format!("optwasm-plugin-{name}"))
             .bin(name)
             .profile("guest")
-            .unroll(unroll)
-            .target_dir(target.join("guests"))
-            .build(&toolchain)?;
+            .target_dir(target.join("guests"));
+        if let Some(count) = unroll {
+            build = build.unroll(count);
+        }
+        let modules = build.build(&toolchain)?;
         let [module] = modules.as_slice() else {
             return Err(format!("plugin {name} has {} modules", modules.len()).into());
         };
@@ -63,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             );
             continue;
         }
-        let module = build((name, unroll))?;
+        let module = build(name, unroll)?;
         let manifest = plugins.join(name).join("plugin.toml");
         watch(&manifest);
         let crates = toolchain.linked_crates(root, &format!("optwasm-plugin-{name}"))?;
@@ -77,7 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     list.push(']');
     std::fs::write(out.join("plugins.rs"), list)?;
-    let probe = build(PROBE)?;
+    let probe = build("probe", AS_ALL)?;
     std::fs::write(
         out.join("probe.id"),
         blake3::hash(&std::fs::read(&probe)?).as_bytes(),
