@@ -7,27 +7,9 @@ use std::path::{Path, PathBuf};
 
 use optwasm_toolchain::{GuestBuild, GuestToolchain, sources};
 
-/// The plugins: names of folders, which are those of the binaries. The first that reads a file
-/// solves it where several could.
-///
-/// The number says how often loops are unrolled, because each iteration pays fuel. Without it LPs
-/// take 1.3 to 1.6 times as long with HiGHS and 1.5 to 2 times with Clarabel. Eight, the template's
-/// number, gains another 4 % over four in HiGHS, and nothing in the others, whose modules it makes
-/// larger by a sixth. `cargo bench -p optwasm-benches --bench solvers` is the measure.
-const PLUGINS: [(&str, Unroll); 7] = [
-    ("highs", AS_ALL),
-    ("linear", AS_ALL),
-    ("conic", Some(4)),
-    ("nlp", Some(4)),
-    ("least-squares", AS_ALL),
-    ("sat", AS_ALL),
-    ("opf", Some(4)),
-];
+mod list;
 
-type Unroll = Option<u8>;
-
-/// As the template says.
-const AS_ALL: Unroll = None;
+use list::{AS_ALL, PLUGINS, Unroll};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let here = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
@@ -40,15 +22,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let toolchain = GuestToolchain::find()?;
     let build = |name: &str, unroll: Unroll| -> Result<PathBuf, Box<dyn Error>> {
-        let mut build = GuestBuild::new(root)
+        let build = GuestBuild::new(root)
             .package(format!("optwasm-plugin-{name}"))
             .bin(name)
             .profile("guest")
             .target_dir(target.join("guests"));
-        if let Some(count) = unroll {
-            build = build.unroll(count);
-        }
-        let modules = build.build(&toolchain)?;
+        let modules = list::unrolled(build, unroll).build(&toolchain)?;
         let [module] = modules.as_slice() else {
             return Err(format!("plugin {name} has {} modules", modules.len()).into());
         };
