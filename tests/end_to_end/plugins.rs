@@ -81,7 +81,9 @@ fn semicontinuous_variables_are_solved() {
         .run(["solve", "--local", "--output", "json", &file])
         .ok();
     let answer: Json = serde_json::from_str(&answer).unwrap();
-    assert_eq!(answer["objective"], 1.5, "{answer}");
+    // HiGHS may use its feasibility tolerance.
+    let objective = answer["objective"].as_f64().unwrap();
+    assert!((objective - 1.5).abs() < 1e-5, "{answer}");
     let refused = place.run(["solve", "--local", "--plugin", "linear", &file]);
     let why = refused.stderr();
     assert!(why.contains("semi-continuous variables"), "{why}");
