@@ -86,6 +86,7 @@ impl<'a> Holds<'a> {
     ///
     /// [`ClientError`].
     pub async fn push(&self, bytes: Bytes) -> Result<Pushed, ClientError> {
+        self.sweep().await?;
         let len = bytes.len() as u64;
         let mut puts = 0;
         loop {
@@ -118,6 +119,7 @@ impl<'a> Holds<'a> {
         if std::mem::replace(&mut pushed.removed, true) {
             return Ok(());
         }
+        self.sweep().await?;
         self.release(pushed.id).await
     }
 
