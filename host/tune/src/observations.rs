@@ -135,3 +135,34 @@ pub(crate) fn axes(space: &Space) -> Vec<Axis> {
         .map(|(_, parameter)| parameter.domain.axis())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_and_the_last_of_the_others_are_modelled() {
+        let mut level = Level::default();
+        // 37 is coprime to 1000: every loss from 0 to 999 once, and some crashes.
+        for index in 0..1000_u32 {
+            let loss = f64::from(index * 37 % 1000);
+            let coordinates = vec![f64::from(index)];
+            level.push(Point { coordinates, loss });
+            if index.is_multiple_of(100) {
+                let loss = f64::INFINITY;
+                let coordinates = vec![f64::NAN];
+                level.push(Point { coordinates, loss });
+            }
+        }
+        assert_eq!((level.len(), level.finite()), (1010, 1000));
+        let (good, others) = level.split(100, 200);
+        let losses: Vec<f64> = good.iter().map(|point| point.loss).collect();
+        assert_eq!(losses, (0..100).map(f64::from).collect::<Vec<_>>());
+        assert_eq!(others.len(), 200);
+        assert!(others.iter().all(|point| point.loss >= 100.0));
+        let last: Vec<f64> = others.iter().map(|point| point.coordinates[0]).collect();
+        assert!(last.iter().all(|index| index.is_nan() || *index > 750.0));
+        let (good, others) = level.split(5000, 5000);
+        assert_eq!((good.len(), others.len()), (1010, 0));
+    }
+}

@@ -8,8 +8,13 @@
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::iteration::Iteration;
 use crate::journal::{FORMAT, Header, damaged, lines};
-use crate::{Entry, JournalError, Sampler, Search, Settings, SettingsError};
+use crate::sampler::request;
+use crate::{
+    Entry, JournalError, Observation, Order, Record, Sampler, Search, Settings, SettingsError,
+    TellError, Trial,
+};
 
 /// A search that was continued.
 pub struct Resumed {
@@ -73,6 +78,90 @@ impl Search {
         }
         search.lose_all();
         Ok(Resumed { search, valid })
+    }
+
+    /// Repeats an evaluation that was asked for before a restart.
+    fn replay_asked(&mut self, trial: &Trial) -> Result<(), String> {
+        let number = trial.id.iteration;
+        let out_of_turn = format!(
+            "{} with budget {} stands before or after its turn",
+            trial.id, trial.budget
+        );
+        let is_in_group = match self.settings.order {
+            Order::Asynchronous => true,
+            Order::Deterministic { group } => {
+                self.begin_group(group);
+                self.is_in_group(group)
+            }
+        };
+        // Also beyond the limit, which may have been lowered since.
+        if is_in_group && number == self.next_iteration {
+            self.begin();
+        }
+        let accepted = self.settings.space.accept(&trial.config);
+        let config = accepted.map_err(|error| error.to_string())?;
+        let iteration = self.running.get(&number);
+        let member = iteration.and_then(|iteration| {
+            let member = iteration.next()?;
+            (member.id == trial.id && iteration.budget() == trial.budget).then_some(member)
+        });
+        let Some(member) = member else {
+            return Err(out_of_turn);
+        };
+        if member.config.as_ref().is_some_and(|known| *known != config) {
+            return Err(format!(
+                "{} has another configuration than before",
+                trial.id
+            ));
+        }
+        if trial.seed != request(self.settings.seed, trial.id, trial.budget).seed {
+            return Err(format!("{} has another seed than its own", trial.id));
+        }
+        self.place(&Trial {
+            config,
+            ..trial.clone()
+        });
+        Ok(())
+    }
+
+    /// Repeats a result that was told before a restart.
+    fn replay_told(&mut self, record: &Record) -> Result<(), String> {
+        let (id, budget) = (record.id, record.budget);
+        let not_pending = || TellError::NotPending { id, budget }.to_string();
+        let iteration = self
+            .running
+            .get_mut(&id.iteration)
+            .ok_or_else(not_pending)?;
+        let has_budget = iteration.budget() == budget;
+        let member = iteration.pending(id).filter(|_| has_budget);
+        let member = member.ok_or_else(not_pending)?;
+        if member.config.as_ref() != Some(&record.config) {
+            return Err(format!(
+                "{id} has another configuration than it was asked for with"
+            ));
+        }
+        self.take_in(record);
+        Ok(())
+    }
+
+    /// Takes a known result in that was written down.
+    fn replay_known(&mut self, observation: Observation) -> Result<(), String> {
+        let accepted = self.settings.space.accept(&observation.config);
+        let config = accepted.map_err(|error| error.to_string())?;
+        if !(observation.budget.is_finite() && observation.budget > 0.0) {
+            return Err(format!("the budget is {}", observation.budget));
+        }
+        self.observe(Observation {
+            config,
+            ..observation
+        });
+        Ok(())
+    }
+
+    /// All that was asked for and not told is to be asked for again.
+    fn lose_all(&mut self) {
+        let pending = self.running.values().flat_map(Iteration::all_pending);
+        self.lost = pending.collect();
     }
 }
 

@@ -24,14 +24,14 @@ use crate::{
 /// number.
 pub struct Search {
     pub(crate) settings: Settings,
-    pub(crate) plan: Plan,
+    plan: Plan,
     sampler: Box<dyn Sampler + Send>,
     /// Iterations that are begun and not complete; in the deterministic order those of the group.
-    running: BTreeMap<u32, Iteration>,
+    pub(crate) running: BTreeMap<u32, Iteration>,
     /// The first iteration that is not begun.
-    next_iteration: u32,
+    pub(crate) next_iteration: u32,
     /// Evaluations that are to be asked for again, because their worker was lost.
-    lost: BTreeSet<TrialId>,
+    pub(crate) lost: BTreeSet<TrialId>,
     /// What new configurations may depend on.
     observations: Observations,
     incumbents: BTreeMap<BudgetKey, Incumbent>,
@@ -337,19 +337,19 @@ impl Search {
     }
 
     /// Begins all iterations of the group that is running, or else of the next.
-    fn begin_group(&mut self, group: u32) {
+    pub(crate) fn begin_group(&mut self, group: u32) {
         while self.next_iteration < self.settings.iterations && self.is_in_group(group) {
             self.begin();
         }
     }
 
     /// Whether the next iteration belongs to the group that is running, or none is.
-    fn is_in_group(&self, group: u32) -> bool {
+    pub(crate) fn is_in_group(&self, group: u32) -> bool {
         let first = self.running.keys().next();
         first.is_none_or(|first| first / group == self.next_iteration / group)
     }
 
-    fn begin(&mut self) -> u32 {
+    pub(crate) fn begin(&mut self) -> u32 {
         let number = self.next_iteration;
         let iteration = Iteration::new(number, self.plan.bracket(number));
         self.running.insert(number, iteration);
@@ -389,7 +389,7 @@ impl Search {
     }
 
     /// Puts an evaluation in flight whose turn it is.
-    fn place(&mut self, trial: &Trial) {
+    pub(crate) fn place(&mut self, trial: &Trial) {
         if let Some(iteration) = self.running.get_mut(&trial.id.iteration) {
             iteration.ask_next(trial.config.clone(), trial.submitted);
             self.asked += 1;
@@ -397,7 +397,7 @@ impl Search {
     }
 
     /// Takes in the result of a pending evaluation.
-    fn take_in(&mut self, record: &Record) -> Option<Incumbent> {
+    pub(crate) fn take_in(&mut self, record: &Record) -> Option<Incumbent> {
         self.lost.remove(&record.id);
         self.told += 1;
         self.crashed += u64::from(record.loss.is_none());
@@ -427,7 +427,7 @@ impl Search {
         self.compare(record)
     }
 
-    fn observe(&mut self, observation: Observation) {
+    pub(crate) fn observe(&mut self, observation: Observation) {
         self.observations.push(&self.settings.space, observation);
     }
 
@@ -449,90 +449,6 @@ impl Search {
         };
         self.incumbents.insert(key, incumbent.clone());
         Some(incumbent)
-    }
-
-    /// Repeats an evaluation that was asked for before a restart.
-    pub(crate) fn replay_asked(&mut self, trial: &Trial) -> Result<(), String> {
-        let number = trial.id.iteration;
-        let out_of_turn = format!(
-            "{} with budget {} stands before or after its turn",
-            trial.id, trial.budget
-        );
-        let is_in_group = match self.settings.order {
-            Order::Asynchronous => true,
-            Order::Deterministic { group } => {
-                self.begin_group(group);
-                self.is_in_group(group)
-            }
-        };
-        // Also beyond the limit, which may have been lowered since.
-        if is_in_group && number == self.next_iteration {
-            self.begin();
-        }
-        let accepted = self.settings.space.accept(&trial.config);
-        let config = accepted.map_err(|error| error.to_string())?;
-        let iteration = self.running.get(&number);
-        let member = iteration.and_then(|iteration| {
-            let member = iteration.next()?;
-            (member.id == trial.id && iteration.budget() == trial.budget).then_some(member)
-        });
-        let Some(member) = member else {
-            return Err(out_of_turn);
-        };
-        if member.config.as_ref().is_some_and(|known| *known != config) {
-            return Err(format!(
-                "{} has another configuration than before",
-                trial.id
-            ));
-        }
-        if trial.seed != request(self.settings.seed, trial.id, trial.budget).seed {
-            return Err(format!("{} has another seed than its own", trial.id));
-        }
-        self.place(&Trial {
-            config,
-            ..trial.clone()
-        });
-        Ok(())
-    }
-
-    /// Repeats a result that was told before a restart.
-    pub(crate) fn replay_told(&mut self, record: &Record) -> Result<(), String> {
-        let (id, budget) = (record.id, record.budget);
-        let not_pending = || TellError::NotPending { id, budget }.to_string();
-        let iteration = self
-            .running
-            .get_mut(&id.iteration)
-            .ok_or_else(not_pending)?;
-        let has_budget = iteration.budget() == budget;
-        let member = iteration.pending(id).filter(|_| has_budget);
-        let member = member.ok_or_else(not_pending)?;
-        if member.config.as_ref() != Some(&record.config) {
-            return Err(format!(
-                "{id} has another configuration than it was asked for with"
-            ));
-        }
-        self.take_in(record);
-        Ok(())
-    }
-
-    /// Takes a known result in that was written down.
-    pub(crate) fn replay_known(&mut self, observation: Observation) -> Result<(), String> {
-        let accepted = self.settings.space.accept(&observation.config);
-        let config = accepted.map_err(|error| error.to_string())?;
-        if !(observation.budget.is_finite() && observation.budget > 0.0) {
-            return Err(format!("the budget is {}", observation.budget));
-        }
-        self.observe(Observation {
-            config,
-            ..observation
-        });
-        Ok(())
-    }
-
-    /// All that was asked for and not told is to be asked for again.
-    pub(crate) fn lose_all(&mut self) {
-        let pending = self.running.values().flat_map(Iteration::all_pending);
-        self.lost = pending.collect();
     }
 }
 

@@ -1,35 +1,7 @@
-//! Search spaces as TOML.
+//! Search spaces as TOML: a table for each parameter, see [`Space::from_toml`].
 //!
-//! ```toml
-//! [parameters.rate]
-//! type = "float"          # a real number, bounds included
-//! low = 1e-5
-//! high = 0.1
-//! log = true              # spread evenly on a logarithmic scale; default false
-//!
-//! [parameters.layers]
-//! type = "int"            # a whole number, bounds included; `log` as above
-//! low = 1
-//! high = 8
-//!
-//! [parameters.optimizer]
-//! type = "categorical"    # one of these, in no order: texts, numbers, truth values
-//! values = ["sgd", "adam"]
-//!
-//! [parameters.momentum]
-//! type = "float"
-//! low = 0.0
-//! high = 1.0
-//! when = { optimizer = ["sgd"] }   # exists only if all of these hold
-//!
-//! [parameters.batch]
-//! type = "ordinal"        # one of these, in their order
-//! values = [16, 32, 64]
-//!
-//! [parameters.epsilon]
-//! type = "constant"       # always this
-//! value = 1e-8
-//! ```
+//! The tables are taken apart by hand and not by serde, so that every error can name the parameter
+//! and the key that was probably meant.
 
 use std::collections::BTreeMap;
 
@@ -41,8 +13,43 @@ use crate::{Domain, Parameter, Space, SpaceError, Value};
 const TYPES: [&str; 5] = ["float", "int", "categorical", "ordinal", "constant"];
 
 impl Space {
-    /// Reads a space from TOML that holds nothing else; the format is in this crate's `space_toml`
-    /// module and in its documentation.
+    /// Reads a space from TOML that holds nothing else. A parameter is a table with a `type`.
+    ///
+    /// ```
+    /// # use optwasm_tune::Space;
+    /// let space = Space::from_toml(r#"
+    /// [parameters.rate]
+    /// type = "float"          # a real number, bounds included
+    /// low = 1e-5
+    /// high = 0.1
+    /// log = true              # spread evenly on a logarithmic scale; default false
+    ///
+    /// [parameters.layers]
+    /// type = "int"            # a whole number, bounds included; `log` as above
+    /// low = 1
+    /// high = 8
+    ///
+    /// [parameters.optimizer]
+    /// type = "categorical"    # one of these, in no order: texts, numbers, truth values
+    /// values = ["sgd", "adam"]
+    ///
+    /// [parameters.momentum]
+    /// type = "float"
+    /// low = 0.0
+    /// high = 1.0
+    /// when = { optimizer = ["sgd"] }   # exists only if all of these hold
+    ///
+    /// [parameters.batch]
+    /// type = "ordinal"        # one of these, in their order
+    /// values = [16, 32, 64]
+    ///
+    /// [parameters.epsilon]
+    /// type = "constant"       # always this
+    /// value = 1e-8
+    /// "#)?;
+    /// assert_eq!(space.parameters().len(), 6);
+    /// # Ok::<(), optwasm_tune::SpaceError>(())
+    /// ```
     ///
     /// # Errors
     /// The first thing that is wrong, with the parameter and the nearest correct key.

@@ -13,7 +13,7 @@
 //!
 //! Of more than [`MODELLED_BEST`] + [`MODELLED_REST`] results a model sees that many: the lowest
 //! losses, and of the others those that became known last. So the time for a configuration does not
-//! grow with the length of the search, apart from one pass over a list of indices.
+//! grow with the length of the search.
 
 use rand::RngExt;
 use serde_json::json;
@@ -169,5 +169,58 @@ impl<'a> Model<'a> {
             Ok(coordinate) => coordinate,
             Err(never) => match never {},
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::sampler::request;
+    use crate::{Observation, Value};
+
+    /// The share of configurations that a model without random draws places above a half.
+    fn share_above(observations: &Observations, space: &Space) -> f64 {
+        let mut sampler = TpeSampler::new(TpeSettings {
+            random_share: 0.0,
+            ..TpeSettings::default()
+        });
+        let above = (0..200).filter(|&index| {
+            let request = request(1, [0, 0, index].into(), 1.0);
+            let config = sampler.sample(space, request, observations).unwrap();
+            matches!(config.get("x"), Some(Value::Float(x)) if *x > 0.5)
+        });
+        above.count() as f64 / 200.0
+    }
+
+    fn push(observations: &mut Observations, space: &Space, budget: f64, best: f64, count: u32) {
+        for index in 0..count {
+            let x = (f64::from(index) + 0.5) / f64::from(count);
+            observations.push(
+                space,
+                Observation {
+                    id: [0, 0, index].into(),
+                    config: [("x".to_owned(), Value::Float(x))].into(),
+                    budget,
+                    loss: Some((x - best).abs()),
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn the_greatest_budget_with_enough_results_is_modelled() {
+        let text = "parameters.x = { type = 'float', low = 0.0, high = 1.0 }";
+        let space = Space::from_toml(text).unwrap();
+        let mut observations = Observations::default();
+        assert!((share_above(&observations, &space) - 0.5).abs() < 0.15);
+        push(&mut observations, &space, 1.0, 0.1, 30);
+        assert!(share_above(&observations, &space) < 0.2);
+        // One parameter: three results are enough.
+        push(&mut observations, &space, 9.0, 0.9, 2);
+        assert!(share_above(&observations, &space) < 0.2);
+        push(&mut observations, &space, 9.0, 0.9, 20);
+        assert!(share_above(&observations, &space) > 0.8);
     }
 }

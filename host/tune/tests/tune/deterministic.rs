@@ -30,7 +30,7 @@ fn trace(entries: &[Entry]) -> Trace {
 
 /// Crashes for every seventh seed.
 fn objective(trial: &Trial) -> Outcome {
-    if trial.seed % 7 == 0 {
+    if trial.seed.is_multiple_of(7) {
         return Outcome::Crashed("seven".to_owned());
     }
     moving_rosenbrock(trial)

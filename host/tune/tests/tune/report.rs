@@ -14,7 +14,7 @@ fn records() -> Vec<Record> {
         10,
     );
     let (_, entries) = run(settings, random(), |trial| {
-        if trial.seed % 11 == 0 {
+        if trial.seed.is_multiple_of(11) {
             Outcome::Crashed("eleven".to_owned())
         } else {
             moving_rosenbrock(trial)
