@@ -116,7 +116,14 @@ pub fn convergence_svg(records: &[Record], against: Against) -> Result<String, R
             .x_label_area_size(40)
             .y_label_area_size(70)
             .build_cartesian_2d(widened(0.0, end), losses)?;
-        chart.configure_mesh().x_desc(what).y_desc("loss").draw()?;
+        chart
+            .configure_mesh()
+            .disable_mesh()
+            .x_desc(what)
+            .y_desc("loss")
+            .x_label_formatter(&|place| short(*place))
+            .y_label_formatter(&|loss| short(*loss))
+            .draw()?;
         for (index, curve) in curves.iter().enumerate() {
             let colour = COLOURS[index % COLOURS.len()];
             chart
@@ -124,7 +131,7 @@ pub fn convergence_svg(records: &[Record], against: Against) -> Result<String, R
                     steps(&curve.points, end),
                     colour.stroke_width(2),
                 ))?
-                .label(format!("budget {}", curve.budget))
+                .label(format!("budget {}", short(curve.budget)))
                 .legend(move |(x, y)| {
                     PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(2))
                 });
@@ -168,12 +175,9 @@ fn draw_ranking<'a>(panel: &Area<'a>, ranking: &Ranking) -> Drawn<'a> {
     let spearman = ranking
         .spearman
         .map_or("-".to_owned(), |spearman| format!("{spearman:.3}"));
-    let budgets = format!("{} to {}", ranking.low, ranking.high);
+    let (low, high) = (short(ranking.low), short(ranking.high));
     let mut chart = ChartBuilder::on(panel)
-        .caption(
-            format!("{budgets}: Spearman {spearman}"),
-            ("sans-serif", 13),
-        )
+        .caption(format!("Spearman {spearman}"), ("sans-serif", 14))
         .margin(10)
         .x_label_area_size(40)
         .y_label_area_size(40)
@@ -183,7 +187,7 @@ fn draw_ranking<'a>(panel: &Area<'a>, ranking: &Ranking) -> Drawn<'a> {
         .configure_mesh()
         .disable_mesh()
         .x_labels(0)
-        .x_desc(format!("budget {budgets}"))
+        .x_desc(format!("budget {low} (left) and {high} (right)"))
         .y_desc("rank")
         .y_label_formatter(&|rank| format!("{rank:.0}"))
         .draw()?;
@@ -224,4 +228,16 @@ fn steps(points: &[(f64, f64)], end: f64) -> Vec<(f64, f64)> {
 fn widened(low: f64, high: f64) -> std::ops::Range<f64> {
     let spare = (high / 20.0 - low / 20.0).max(high.abs().max(1.0) * 1e-6);
     (low - spare).max(f64::MIN / 4.0)..(high + spare).min(f64::MAX / 4.0)
+}
+
+/// Four digits of a number: more than anybody reads off a picture.
+fn short(number: f64) -> String {
+    let digits = format!("{number:.3e}");
+    // What was just written is a number again.
+    let rounded: f64 = digits.parse().unwrap_or(number);
+    if rounded == 0.0 || (1e-4..1e7).contains(&rounded.abs()) {
+        format!("{rounded}")
+    } else {
+        format!("{rounded:e}")
+    }
 }

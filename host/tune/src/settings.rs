@@ -21,7 +21,7 @@ pub enum Order {
     /// are complete then. The price is that workers wait at the end of a stage.
     Deterministic {
         /// Iterations in a group, at least 1. More of them keep more workers busy, and the sampler
-        /// learns later.
+        /// learns later. All of a group are in memory and looked through at each question.
         group: u32,
     },
 }

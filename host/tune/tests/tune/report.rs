@@ -66,9 +66,15 @@ fn pictures_are_svg_with_a_line_for_each_curve_and_configuration() {
             svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"),
             "{svg}"
         );
-        for curve in convergence(&records, against) {
-            assert!(svg.contains(&format!("budget {}", curve.budget)));
+        for budget in ["1.235", "3.704", "11.11", "33.33", "100"] {
+            assert!(
+                svg.contains(&format!("budget {budget}\n")),
+                "{budget}: {svg}"
+            );
         }
+        let curves = convergence(&records, against).len();
+        // One in the picture and one in the legend.
+        assert_eq!(svg.matches("stroke-width=\"2\"").count(), 2 * curves);
         assert_eq!(svg, convergence_svg(&records, against).unwrap());
     }
     let svg = ranking_svg(&records).unwrap();
@@ -80,6 +86,11 @@ fn pictures_are_svg_with_a_line_for_each_curve_and_configuration() {
         );
         assert!(svg.contains(&format!("Spearman {:.3}", ranking.spearman.unwrap())));
     }
+    let lines: usize = rankings(&records)
+        .iter()
+        .map(|ranking| ranking.configs.len())
+        .sum();
+    assert_eq!(svg.matches("stroke-width=\"2\"").count(), lines);
 }
 
 #[test]

@@ -263,6 +263,21 @@ fn each_budget_has_its_incumbent() {
 }
 
 #[test]
+fn of_equal_losses_the_first_identity_is_the_incumbent() {
+    let mut search = Search::new(thirteen(), random()).unwrap();
+    let mut trials = Vec::new();
+    while let Ask::Evaluate(trial) = search.ask(0.0).unwrap() {
+        trials.push(trial);
+    }
+    for trial in trials.iter().take(3).rev() {
+        let report = Report::new(Outcome::Loss(1.0));
+        search.tell(trial.id, trial.budget, report).unwrap();
+    }
+    let best: Vec<TrialId> = search.incumbents().map(|best| best.id).collect();
+    assert_eq!(best, [[0, 0, 0].into()]);
+}
+
+#[test]
 fn reports_are_written_down_as_they_are_told() {
     let mut search = Search::new(thirteen(), random()).unwrap();
     let Ask::Evaluate(trial) = search.ask(10.5).unwrap() else {
