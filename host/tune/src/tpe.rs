@@ -223,4 +223,26 @@ mod tests {
         push(&mut observations, &space, 9.0, 0.9, 20);
         assert!(share_above(&observations, &space) > 0.8);
     }
+
+    #[test]
+    fn crashes_are_never_among_the_good() {
+        let text = "parameters.x = { type = 'float', low = 0.0, high = 1.0 }";
+        let space = Space::from_toml(text).unwrap();
+        let mut observations = Observations::default();
+        // Of a hundred results fifteen would be good; the crashes known first are all near 0.9.
+        let results = (0..15).map(|_| (0.9, None));
+        let results = results.chain((0..85).map(|index| (f64::from(index) / 100.0, None)));
+        let results = results.chain([0.1, 0.15, 0.2].map(|x| (x, Some(x))));
+        for (index, (x, loss)) in (0..).zip(results) {
+            let observation = Observation {
+                id: [0, 0, index].into(),
+                config: [("x".to_owned(), Value::Float(x))].into(),
+                budget: 1.0,
+                loss,
+            };
+            observations.push(&space, observation);
+        }
+        let above = share_above(&observations, &space);
+        assert!(above < 0.5, "{above}");
+    }
 }

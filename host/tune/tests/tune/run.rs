@@ -170,6 +170,7 @@ fn the_first_report_counts_and_the_second_is_refused() {
     // Given up for lost, but its result comes all the same.
     search.lost(id, budget).unwrap();
     search.tell(id, budget, report()).unwrap();
+    assert_eq!(search.progress().in_flight, 0);
     let refused = TellError::NotPending { id, budget };
     assert_eq!(search.tell(id, budget, report()), Err(refused));
     assert_eq!(search.lost(id, budget), Err(refused));
