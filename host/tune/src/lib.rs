@@ -48,7 +48,8 @@
 //! else it depends on is the [`Order`]: all results told before, or only those of earlier groups of
 //! iterations, in which case the same seed gives the same evaluations in the same order whatever
 //! the workers do. An evaluation's `seed` never depends on anything but the search's seed and the
-//! identity.
+//! identity. Logarithms and exponentials are those of the platform, so between platforms
+//! configurations may differ in their last digits.
 //!
 //! # What is written down
 //!
