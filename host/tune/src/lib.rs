@@ -51,6 +51,10 @@
 //! identity. Logarithms and exponentials are those of the platform, so between platforms
 //! configurations may differ in their last digits.
 //!
+//! # Evaluating
+//!
+//! With the feature `client`, `Drive` makes jobs of evaluations.
+//!
 //! # What is written down
 //!
 //! [`Search::take_entries`] gives out the lines of a journal: an evaluation asked for, a result.
@@ -59,6 +63,8 @@
 //! `asked` whose order is always the same. [`Search::resume`] continues from the journal.
 
 mod coordinate;
+#[cfg(feature = "client")]
+mod drive;
 mod external;
 mod iteration;
 mod journal;
@@ -77,6 +83,8 @@ mod trial;
 mod value;
 
 pub use crate::tpe::{MODELLED_BEST, MODELLED_REST, TpeSampler, TpeSettings};
+#[cfg(feature = "client")]
+pub use drive::{Drive, DriveError};
 pub use external::ExternalSampler;
 pub use journal::{Entry, Header, JournalError, read_results};
 pub use observations::{Observation, Observations};
