@@ -10,7 +10,7 @@
 //!
 //! An argument chooses problems by a part of their names: `-- NLP`.
 //! `OPTWASM_MODULES=DIR:DIR…` measures modules built otherwise as well, `DIR/highs.wasm` and so on. That is
-//! how the flags in `plugins/bundle/build.rs` were chosen.
+//! how the flags in `plugins/bundle/list.rs` were chosen.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

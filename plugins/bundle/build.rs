@@ -7,25 +7,9 @@ use std::path::{Path, PathBuf};
 
 use optwasm_toolchain::{GuestBuild, GuestToolchain, sources};
 
-/// The plugins: names of folders, which are those of the binaries. The first that reads a file
-/// solves it where several could.
-///
-/// The number says how often loops are unrolled, because each iteration pays fuel. Without it LPs
-/// take 1.3 to 1.6 times as long with HiGHS and 1.5 to 2 times with Clarabel. Eight, the template's
-/// number, gains another 4 % over four in HiGHS, and nothing in the others, whose modules it makes
-/// larger by a sixth. `cargo bench -p optwasm-benches --bench solvers` is the measure.
-const PLUGINS: [(&str, u8); 7] = [
-    ("highs", 8),
-    ("linear", 8),
-    ("conic", 4),
-    ("nlp", 4),
-    ("least-squares", 8),
-    ("sat", 8),
-    ("opf", 4),
-];
+mod list;
 
-/// The determinism probe is unrolled as the template says: what it computes does not depend on it.
-const PROBE: (&str, u8) = ("probe", 8);
+use list::{AS_ALL, PLUGINS, Unroll};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let here = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
@@ -37,14 +21,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let target = out.ancestors().nth(4).ok_or("OUT_DIR is too short")?;
 
     let toolchain = GuestToolchain::find()?;
-    let build = |(name, unroll): (&str, u8)| -> Result<PathBuf, Box<dyn Error>> {
-        let modules = GuestBuild::new(root)
+    let build = |name: &str, unroll: Unroll| -> Result<PathBuf, Box<dyn Error>> {
+        let build = GuestBuild::new(root)
             .package(format!("optwasm-plugin-{name}"))
             .bin(name)
             .profile("guest")
-            .unroll(unroll)
-            .target_dir(target.join("guests"))
-            .build(&toolchain)?;
+            .target_dir(target.join("guests"));
+        let modules = list::unrolled(build, unroll).build(&toolchain)?;
         let [module] = modules.as_slice() else {
             return Err(format!("plugin {name} has {} modules", modules.len()).into());
         };
@@ -63,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             );
             continue;
         }
-        let module = build((name, unroll))?;
+        let module = build(name, unroll)?;
         let manifest = plugins.join(name).join("plugin.toml");
         watch(&manifest);
         let crates = toolchain.linked_crates(root, &format!("optwasm-plugin-{name}"))?;
@@ -77,7 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     list.push(']');
     std::fs::write(out.join("plugins.rs"), list)?;
-    let probe = build(PROBE)?;
+    let probe = build("probe", AS_ALL)?;
     std::fs::write(
         out.join("probe.id"),
         blake3::hash(&std::fs::read(&probe)?).as_bytes(),

@@ -5,10 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use optwasm_toolchain::{GuestBuild, GuestToolchain};
 
 use crate::root;
+
+#[path = "../../plugins/bundle/list.rs"]
+mod list;
 
 pub fn run(twice: bool) -> Result<()> {
     let toolchain = GuestToolchain::find()?;
@@ -40,31 +43,21 @@ pub fn run(twice: bool) -> Result<()> {
     Ok(())
 }
 
-/// Builds every plugin that has a manifest; returns the modules, by name.
+/// Builds every plugin; returns the modules.
 fn build(toolchain: &GuestToolchain, target: &Path) -> Result<Vec<PathBuf>> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(root().join("plugins"))? {
-        let folder = entry?.path();
-        if folder.join("plugin.toml").exists() {
-            let name = folder.file_name().context("a folder without a name")?;
-            names.push(name.to_string_lossy().into_owned());
-        }
-    }
-    names.sort();
     let mut modules = Vec::new();
-    for name in names {
+    for (name, unroll) in list::PLUGINS {
         if name == "highs" && !toolchain.c().is_some_and(|c| c.has_cpp()) {
             println!("highs is left out: there is no C++ compiler for wasm32-wasi");
             continue;
         }
         eprintln!("building {name}");
-        let built = GuestBuild::new(root())
+        let build = GuestBuild::new(root())
             .package(format!("optwasm-plugin-{name}"))
-            .bin(&name)
+            .bin(name)
             .profile("guest")
-            .target_dir(target)
-            .build(toolchain)?;
-        modules.extend(built);
+            .target_dir(target);
+        modules.extend(list::unrolled(build, unroll).build(toolchain)?);
     }
     Ok(modules)
 }

@@ -82,7 +82,8 @@ impl GuestBuild {
     }
 
     /// How often loops are unrolled, where another number than the template's makes the guest
-    /// faster, or much smaller.
+    /// faster, or much smaller. Such guests are built in a folder `unroll-N` of the target
+    /// directory: cargo does not tell apart what it has built with other flags that remap paths.
     #[must_use]
     pub fn unroll(mut self, count: u8) -> Self {
         self.unroll = Some(count);
@@ -112,12 +113,13 @@ impl GuestBuild {
     pub fn build(&self, toolchain: &GuestToolchain) -> Result<Vec<PathBuf>, ToolchainError> {
         let manifest_dir = std::path::absolute(&self.manifest_dir)
             .map_err(ToolchainError::io(&self.manifest_dir))?;
-        let target_dir = self
+        let mut target_dir = self
             .target_dir
             .clone()
             .unwrap_or_else(|| manifest_dir.join("target/guests"));
         let mut flags = flags::rust_flags();
         if let Some(count) = self.unroll {
+            target_dir.push(format!("unroll-{count}"));
             flags = flags::unrolled(flags, count);
         }
         let mut command = toolchain.cargo_command_with(flags);
