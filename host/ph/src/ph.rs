@@ -33,7 +33,8 @@
 //! - `tasks` holds exactly the subproblems that were made and not answered; an answer to any other is
 //!   late, and ignored.
 //! - `values`, `weights` and a unit's slots have one order.
-//! - In synchronous mode Σ p·w = 0 for each variable after each step, up to rounding.
+//! - Σ p·w = 0 for each variable after each step, up to rounding, in asynchronous mode too: otherwise the
+//!   scenarios could agree on a point that is no optimum.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -108,8 +109,10 @@ pub struct Step {
     pub metrics: Metrics,
     /// The best bounds so far.
     pub bounds: Bounds,
-    /// The outer bound that was found last; not always the best one.
-    pub latest_outer: Option<f64>,
+    /// The outer bound of the weights that this iteration was solved with, which are those before
+    /// this step: what PySP and mpi-sppy take for the weights at the stop. In asynchronous mode, the
+    /// one that was found last. Not always the best one.
+    pub outer: Option<f64>,
     /// The relative gap of the best bounds.
     pub gap: Option<f64>,
     /// Why this is the last one, if it is.
@@ -374,9 +377,8 @@ impl<'p> Ph<'p> {
                 *weight += self.rho[slot.variable] * (x - averages[slot.variable]);
             }
         }
-        if self.settings.asynchronous.is_none() {
-            self.weights = self.centered_weights();
-        }
+        // Where only some have new weights, these do not cancel by themselves.
+        self.weights = self.centered_weights();
         let metrics = Metrics::of(&State {
             units: &self.units,
             values: &self.values,
@@ -392,7 +394,7 @@ impl<'p> Ph<'p> {
             iteration: self.iteration,
             metrics,
             bounds: self.bounds,
-            latest_outer: self.latest_outer,
+            outer: self.latest_outer,
             gap,
             stop,
             remarks: Vec::new(),
@@ -436,7 +438,6 @@ impl<'p> Ph<'p> {
             return None;
         };
         step.bounds = self.bounds;
-        step.latest_outer = self.latest_outer;
         step.gap = self.bounds.gap(self.problem.sense);
         step.remarks = std::mem::take(&mut self.remarks);
         Some(*step)
