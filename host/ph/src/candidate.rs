@@ -3,6 +3,8 @@
 //! A candidate is tried by fixing the variables in every scenario; if all can be completed, their
 //! expected objective is that of a feasible point of the whole program: an incumbent.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::problem::Problem;
@@ -53,17 +55,16 @@ fn closest(
     // The least distance for each node so far, and whose it is.
     let mut best = vec![(f64::INFINITY, 0); problem.nodes.len()];
     for (index, (unit, values)) in units.iter().zip(values).enumerate() {
-        let mut distances: Vec<Option<f64>> = vec![None; problem.nodes.len()];
+        let mut distances: BTreeMap<usize, f64> = BTreeMap::new();
         for (slot, x) in unit.slots.iter().zip(values) {
             let average = averages[slot.variable];
             let distance = (x - average).abs() / average.abs().max(1.0);
-            *distances[problem.variables[slot.variable].node].get_or_insert(0.0) += distance;
+            let node = problem.variables[slot.variable].node;
+            *distances.entry(node).or_insert(0.0) += distance;
         }
-        for (best, distance) in best.iter_mut().zip(distances) {
-            if let Some(distance) = distance
-                && distance < best.0
-            {
-                *best = (distance, index);
+        for (node, distance) in distances {
+            if distance < best[node].0 {
+                best[node] = (distance, index);
             }
         }
     }

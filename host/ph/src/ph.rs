@@ -39,102 +39,21 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use optwasm_model::{Patch, Sense};
-use serde::Serialize;
 
 use crate::candidate::{CandidateRule, candidate};
 use crate::metrics::{Metrics, State};
 use crate::problem::Problem;
-use crate::proximal::{Breakpoints, Proximal};
-use crate::stop::{Bounds, Stop, StopRule};
+use crate::proximal::Proximal;
+use crate::settings::{Settings, check};
+use crate::step::{Base, Incumbent, Step};
+use crate::stop::{Bounds, Stop};
 use crate::subproblem::{Kind, Solved, Subproblem, Terms, class, fix, point, proved};
 use crate::sweep::{Purpose, Sweep};
 use crate::unit::{Unit, units};
-use crate::{PhError, Rho, WarmStart, warm};
-
-/// Most pieces of a linearized term; more cost time and change nothing.
-const MAX_PIECES: u32 = 10_000;
+use crate::{PhError, warm};
 
 /// Remark of a converged last step where the theory of convex programs does not hold.
 const HEURISTIC: &str = "with integer variables or without quadratic terms, agreement of the scenarios is a point from which progressive hedging cannot go on, but not always an optimum: the gap says how good it is";
-
-/// How it is done.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
-    /// Penalty factors. Default 1 for all variables.
-    pub rho: Rho,
-    /// Form of the proximal terms.
-    pub proximal: Proximal,
-    /// When to stop.
-    pub stop: StopRule,
-    /// `Some(n)`: asynchronous, a step whenever n units are back. Default synchronous.
-    pub asynchronous: Option<usize>,
-    /// Whether to compute Lagrangian outer bounds. Default yes.
-    pub outer_bound: bool,
-    /// How candidates are made; each is tried unless it is the last one of its rule again. Default
-    /// closest scenario and rounding.
-    pub candidates: Vec<CandidateRule>,
-    /// Where to start from.
-    pub warm_start: WarmStart,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            rho: Rho::fixed(1.0),
-            proximal: Proximal::Auto,
-            stop: StopRule::default(),
-            asynchronous: None,
-            outer_bound: true,
-            candidates: vec![CandidateRule::ClosestScenario, CandidateRule::Rounding],
-            warm_start: WarmStart::default(),
-        }
-    }
-}
-
-/// The file of a unit's model: a blob that all its patches name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Base<'a> {
-    /// Name of the blob.
-    pub name: String,
-    /// The file.
-    pub bytes: &'a [u8],
-}
-
-/// One iteration.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Step {
-    /// Its number, from 0.
-    pub iteration: u32,
-    /// How far the scenarios are from agreeing.
-    pub metrics: Metrics,
-    /// The best bounds so far.
-    pub bounds: Bounds,
-    /// The outer bound of the weights that this iteration was solved with, which are those before
-    /// this step: what PySP and mpi-sppy take for the weights at the stop. In asynchronous mode, the
-    /// one that was found last. Not always the best one.
-    pub outer: Option<f64>,
-    /// The relative gap of the best bounds.
-    pub gap: Option<f64>,
-    /// Why this is the last one, if it is.
-    pub stop: Option<Stop>,
-    /// Why an outer bound or a candidate came to nothing.
-    pub remarks: Vec<String>,
-}
-
-/// The best feasible point of the whole program.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Incumbent {
-    /// How it was found.
-    pub rule: CandidateRule,
-    /// Its expected objective.
-    pub objective: f64,
-    /// Values of the variables of the tree.
-    pub variables: Vec<f64>,
-    /// Of each unit, the objective.
-    pub objectives: Vec<f64>,
-    /// Of each unit, the values of all columns.
-    pub values: Vec<Vec<f64>>,
-}
 
 /// A subproblem that is not answered.
 #[derive(Debug, Clone, Copy)]
@@ -329,12 +248,12 @@ impl<'p> Ph<'p> {
         self.incumbent.as_ref()
     }
 
-    /// The weights as a CSV file, for [`WarmStart::read`].
+    /// The weights as a CSV file, for [`WarmStart::read`](crate::WarmStart::read).
     pub fn weights_csv(&self) -> String {
         warm::write_weights(self.problem, &self.units, &self.weights)
     }
 
-    /// The averages as a CSV file, for [`WarmStart::read`]; only a heading before the first step.
+    /// The averages as a CSV file, for [`WarmStart::read`](crate::WarmStart::read); only a heading before the first step.
     pub fn averages_csv(&self) -> String {
         warm::write_averages(self.problem, self.averages.as_deref().unwrap_or_default())
     }
@@ -407,7 +326,11 @@ impl<'p> Ph<'p> {
             // What is still on its way is of iterations that nobody wants any more.
             self.tasks.clear();
             self.queue.clear();
-            self.sweeps.clear();
+            if !self.sweeps.is_empty() {
+                // Candidates among them were not tried to the end.
+                self.sweeps.clear();
+                self.tried.clear();
+            }
             self.start_sweeps();
             self.phase = Phase::Finishing(Box::new(step));
             return Ok(if self.tasks.is_empty() {
@@ -649,66 +572,4 @@ impl<'p> Ph<'p> {
 /// Name of the blob with a unit's file.
 fn base_name(unit: usize) -> String {
     format!("unit{unit}")
-}
-
-/// Checks settings against the problem, and returns the form of the proximal terms.
-fn check(problem: &Problem, units: &[Unit<'_>], settings: &Settings) -> Result<Proximal, PhError> {
-    if settings.asynchronous == Some(0) {
-        return Err(PhError::Setting(
-            "an asynchronous step needs at least one unit".into(),
-        ));
-    }
-    let integer = units.iter().find(|unit| unit.model.has_integers());
-    for unit in units {
-        if unit.model.has_integers() && !unit.model.quadratic.is_empty() {
-            return Err(PhError::Class(unit.title()));
-        }
-        let is_too_large = |length: usize| u32::try_from(length).is_err();
-        if is_too_large(unit.model.columns.len() + problem.variables.len()) {
-            return Err(PhError::Setting(format!(
-                "{} has too many columns",
-                unit.title()
-            )));
-        }
-    }
-    let proximal = match (settings.proximal, integer) {
-        (Proximal::Auto, None) => Proximal::Quadratic,
-        (Proximal::Auto, Some(_)) => Proximal::Linearized {
-            pieces: Proximal::DEFAULT_PIECES,
-            breakpoints: Breakpoints::Uniform,
-        },
-        (other, _) => other,
-    };
-    let nonbinary = || {
-        let slots = |unit: &'_ Unit<'_>| unit.slots.clone();
-        let all = units
-            .iter()
-            .flat_map(move |unit| slots(unit).into_iter().map(move |s| (unit, s)));
-        all.filter(|(_, slot)| !problem.variables[slot.variable].is_binary())
-    };
-    match proximal {
-        Proximal::Quadratic => {
-            if let Some((unit, slot)) = nonbinary().find(|(unit, _)| unit.model.has_integers()) {
-                return Err(PhError::IntegerQuadratic {
-                    variable: problem.variable_name(slot.variable),
-                    unit: unit.title(),
-                });
-            }
-        }
-        Proximal::Linearized { pieces, .. } => {
-            if !(1..=MAX_PIECES).contains(&pieces) {
-                let problem =
-                    format!("a linearized term has 1 to {MAX_PIECES} pieces, not {pieces}");
-                return Err(PhError::Setting(problem));
-            }
-            for (unit, slot) in nonbinary() {
-                let column = &unit.model.columns[slot.column];
-                if !column.lower.is_finite() || !column.upper.is_finite() {
-                    return Err(PhError::Bounds(problem.variable_name(slot.variable)));
-                }
-            }
-        }
-        Proximal::Auto | Proximal::None => {}
-    }
-    Ok(proximal)
 }

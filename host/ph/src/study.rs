@@ -211,7 +211,7 @@ impl<'p> Study<'p> {
     /// columns are those of the first scenario.
     fn fix_first_stage(&mut self, solution: &Solution) {
         let first_stage = self.problem.nodes[0].variables.clone();
-        let mut values = Vec::new();
+        let mut values: HashMap<usize, f64> = HashMap::new();
         for &(variable, column) in &self.problem.scenarios[0].columns {
             if first_stage.contains(&variable) {
                 let Some(&value) = solution.values.get(column) else {
@@ -221,12 +221,12 @@ impl<'p> Study<'p> {
                     return;
                 };
                 let integer = self.problem.variables[variable].integer;
-                values.push((variable, if integer { value.round() } else { value }));
+                values.insert(variable, if integer { value.round() } else { value });
             }
         }
         let fix = |model: &mut Model, columns: &[(usize, usize)]| {
             for &(variable, column) in columns {
-                if let Some((_, value)) = values.iter().find(|(v, _)| *v == variable) {
+                if let Some(value) = values.get(&variable) {
                     let column = &mut model.columns[column];
                     // Solvers miss bounds by their tolerance.
                     let value = value.max(column.lower).min(column.upper);

@@ -3,7 +3,7 @@
 //! ```toml
 //! [[node]]
 //! name = "root"
-//! variables = ["acres[*]"]        # names, or patterns with * and ?
+//! variables = ["acres(*)"]        # names, or patterns with * and ?
 //!
 //! [[node]]                        # further nodes of multi-stage programs
 //! name = "wet"

@@ -88,7 +88,7 @@ fn all_numbers_of_pysp_with_its_own_rule() {
         assert_near(*found, expected, 1e-3);
     }
     // Bounds: wait and see first, the Lagrangian of the last weights last.
-    assert_near(steps[0].bounds.outer.unwrap(), -115_405.5556, 1e-3);
+    assert_near(steps[0].bounds.outer.unwrap(), -115405.5556, 1e-3);
     // HiGHS finds −108427.42, because it regularizes quadratic programs by 1e-7, and the weights sum up
     // what that changes; with `qp_regularization_value` 0 it finds this number, too.
     assert_near(last.outer.unwrap(), -108_427.151, 0.01);
@@ -102,7 +102,7 @@ fn all_numbers_of_pysp_with_its_own_rule() {
     );
     // What PySP reports as its upper bound: the last scenario's acres. The others are from another
     // implementation, whose quadratic programs were solved to some four digits less.
-    assert_near(objective_of_scenario(&ph, &problem, 2), -108_388.7726, 0.01);
+    assert_near(objective_of_scenario(&ph, &problem, 2), -108388.7726, 0.01);
     assert_near(objective_of_scenario(&ph, &problem, 0), -108_386.39, 0.05);
     assert_near(objective_of_scenario(&ph, &problem, 1), -108_385.78, 0.05);
 }
@@ -153,7 +153,7 @@ fn the_not_normalized_rule_takes_48_iterations() {
         assert_near(*found, expected, 2e-4);
     }
     // PySP's: the last scenario's acres.
-    assert_near(objective_of_scenario(&ph, &problem, 2), -108_389.9155, 1e-2);
+    assert_near(objective_of_scenario(&ph, &problem, 2), -108389.9155, 1e-2);
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn linearized_terms_are_those_of_pysp() {
             assert_near(step.metrics.normalized_term_diff, expected, 1e-4);
         }
         let last = steps.last().unwrap();
-        assert_near(last.bounds.incumbent.unwrap(), -107_958.8966, 1e-3);
+        assert_near(last.bounds.incumbent.unwrap(), -107958.8966, 1e-3);
         // It is stuck there, and says so.
         assert!(last.gap.unwrap() > 0.01);
         assert!(
@@ -259,7 +259,7 @@ fn maximization_mirrors_minimization() {
     let steps = run(&mut ph);
     assert_table(&steps);
     let last = steps.last().unwrap();
-    assert_near(steps[0].bounds.outer.unwrap(), 115_405.5556, 1e-3);
+    assert_near(steps[0].bounds.outer.unwrap(), 115405.5556, 1e-3);
     assert_near(last.outer.unwrap(), 108_427.151, 0.01);
     assert!(last.bounds.outer.unwrap() >= -OPTIMUM - 1e-4);
     assert!((108_385.0..=-OPTIMUM + 1e-4).contains(&last.bounds.incumbent.unwrap()));
@@ -334,7 +334,7 @@ fn the_value_of_information_and_of_the_stochastic_solution() {
         assert_eq!(roles.len(), 1 + 3 + 1 + 3);
         let summary = study.summary();
         assert_near(summary.ev.unwrap(), sign * -118_600.0, 1e-3);
-        assert_near(summary.ws.unwrap(), sign * -115_405.5556, 1e-3);
+        assert_near(summary.ws.unwrap(), sign * -115405.5556, 1e-3);
         assert_near(summary.rp.unwrap(), sign * OPTIMUM, 1e-3);
         assert_near(summary.eev.unwrap(), sign * -107_240.0, 1e-3);
         assert_near(summary.vss.unwrap(), 1150.0, 1e-2);

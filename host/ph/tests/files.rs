@@ -277,15 +277,15 @@ fn wrong_smps_files_say_where_and_why() {
 /// The files of a tree.
 fn tree(toml: &str) -> Result<Problem, ProblemError> {
     let model = |cost: u32| {
-        format!("min\n {cost} x[1] + 3 x[2] + y + 9 z\nst\n c: x[1] + y + z >= 2\nend\n")
+        format!("min\n {cost} x(1) + 3 x(2) + y + 9 z\nst\n c: x(1) + y + z >= 2\nend\n")
     };
     let files = HashMap::from([
         ("tree.toml", toml.to_owned()),
         ("a.lp", model(1)),
         ("b.lp", model(2)),
         ("max.lp", model(1).replace("min", "max")),
-        ("less.lp", model(1).replace("3 x[2] +", "")),
-        ("int.lp", model(1).replace("end", "generals\n x[1]\nend")),
+        ("less.lp", model(1).replace("3 x(2) +", "")),
+        ("int.lp", model(1).replace("end", "generals\n x(1)\nend")),
         ("broken.lp", "min\n x\nst\n c: x >=\nend\n".to_owned()),
     ]);
     read_tree("tree.toml", |name| match files.get(name) {
@@ -336,7 +336,7 @@ scenarios = ["r"]
 fn a_tree_is_read_from_toml() {
     let problem = tree(TREE).unwrap();
     let names: Vec<String> = (0..3).map(|v| problem.variable_name(v)).collect();
-    assert_eq!(names, ["root/x[1]", "root/x[2]", "left/y"]);
+    assert_eq!(names, ["root/x(1)", "root/x(2)", "left/y"]);
     let probabilities: Vec<f64> = problem.scenarios.iter().map(|s| s.probability).collect();
     for (found, expected) in probabilities.iter().zip([0.1, 0.3, 0.6]) {
         assert_near(*found, expected, 1e-12);
@@ -347,7 +347,7 @@ fn a_tree_is_read_from_toml() {
     assert_eq!(problem.bundles()[0].scenarios, [0, 1]);
     // Without probabilities they are equal, and the only node need not be named.
     let problem = tree(
-        "node = [{ name = 'n', variables = ['x[1]'] }]
+        "node = [{ name = 'n', variables = ['x(1)'] }]
 scenario = [{ name = 'a', model = 'a.lp' }, { name = 'b', model = 'b.lp' }]",
     )
     .unwrap();
@@ -385,12 +385,12 @@ fn wrong_trees_say_where_and_why() {
         (
             "\"y\"",
             "\"x*\"",
-            "tree.toml: line 7: variable `x[1]` of node `left` belongs to node `root` above it already",
+            "tree.toml: line 7: variable `x(1)` of node `left` belongs to node `root` above it already",
         ),
         (
             "a.lp",
             "less.lp",
-            "tree.toml: line 3: scenario `l1` has no variable `x[2]`, which belongs to node `root`",
+            "tree.toml: line 3: scenario `l1` has no variable `x(2)`, which belongs to node `root`",
         ),
         (
             "a.lp",
@@ -400,7 +400,7 @@ fn wrong_trees_say_where_and_why() {
         (
             "a.lp",
             "int.lp",
-            "tree.toml: line 3: variable `x[1]` is integer in some scenarios and continuous in `r`",
+            "tree.toml: line 3: variable `x(1)` is integer in some scenarios and continuous in `r`",
         ),
         (
             "a.lp",

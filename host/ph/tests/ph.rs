@@ -336,7 +336,7 @@ fn bounds_that_cannot_be_computed_are_remarks() {
     let last = steps.last().unwrap();
     assert_eq!(last.stop, Some(Stop::IterationLimit));
     // Only what iteration 0 proved.
-    assert_near(last.bounds.outer.unwrap(), -115_405.5556, 1e-3);
+    assert_near(last.bounds.outer.unwrap(), -115405.5556, 1e-3);
     assert_eq!((last.bounds.incumbent, last.gap), (None, None));
     let remarks = steps[1].remarks.join("; ");
     assert!(
@@ -394,12 +394,11 @@ fn settings_that_do_not_fit_are_refused() {
     );
 }
 
+/// Coefficients and right-hand side.
+type RandomRow = (Vec<i32>, i32);
+
 /// A program with recourse at a penalty, so that every first stage is feasible.
-fn random_problem(
-    maximize: bool,
-    costs: &[i32],
-    scenarios: &[(u32, Vec<(Vec<i32>, i32)>)],
-) -> Problem {
+fn random_problem(maximize: bool, costs: &[i32], scenarios: &[(u32, Vec<RandomRow>)]) -> Problem {
     let total: u32 = scenarios.iter().map(|(weight, _)| weight).sum();
     let sign = if maximize { -1 } else { 1 };
     let specs = scenarios.iter().enumerate().map(|(index, (weight, rows))| {

@@ -15,8 +15,12 @@ pub(super) struct Core {
     /// Rows of the file in their order, with the objective and other rows without sides: name and, of
     /// constraints, the index.
     pub rows: Vec<(String, Option<usize>)>,
+    /// Where in `rows` each name is.
+    pub places: HashMap<String, usize>,
     pub row_index: HashMap<String, usize>,
     pub column_index: HashMap<String, usize>,
+    /// Where in the model's entries each pair of row and column is.
+    pub entry_index: HashMap<(usize, usize), usize>,
 }
 
 impl Core {
@@ -37,7 +41,12 @@ impl Core {
             .enumerate()
             .map(|(index, column)| (column.name.clone(), index))
             .collect();
+        let entries = model.entries.iter().enumerate();
+        let entry_index = entries
+            .map(|(index, entry)| ((entry.row, entry.column), index))
+            .collect();
         let mut rows = Vec::new();
+        let mut places = HashMap::new();
         let mut objective = None;
         let mut section = "";
         for line in lines(text) {
@@ -55,6 +64,7 @@ impl Core {
                     if index.is_none() && objective.is_none() {
                         objective = Some(name.clone());
                     }
+                    places.insert(name.clone(), rows.len());
                     rows.push((name, index));
                 }
                 _ => {}
@@ -64,8 +74,10 @@ impl Core {
             model,
             objective: objective.unwrap_or_default(),
             rows,
+            places,
             row_index,
             column_index,
+            entry_index,
         })
     }
 }

@@ -60,6 +60,6 @@ pub fn read_smps(
     };
     let core = core::Core::read(core, &text(core)?)?;
     let periods = time::Periods::read(time, &text(time)?, &core)?;
-    let random = stoch::read(stoch, &text(stoch)?, &core, &periods)?;
-    tree::problem(stoch, &core, &periods, random)
+    let parsed = stoch::read(stoch, &text(stoch)?, &core, &periods)?;
+    tree::problem(stoch, &core, &periods, parsed)
 }

@@ -1,6 +1,6 @@
 //! The stoch file: which numbers are random, and how.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use optwasm_model::{Entry, Model};
 
@@ -8,13 +8,14 @@ use super::core::Core;
 use super::lines::{Line, Source, lines};
 use super::time::Periods;
 use crate::ProblemError;
+use crate::tree::SUM_TOLERANCE;
 
 /// A number of the core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Target {
     Cost(usize),
-    /// Row and column.
-    Coefficient(usize, usize),
+    /// Index of an entry of the model, after [`add_entries`].
+    Coefficient(usize),
     /// Minus the constant term of the objective.
     ObjectiveSide,
     Side(usize),
@@ -70,13 +71,17 @@ pub(super) struct Branch {
 }
 
 /// What a stoch file says.
+pub(super) struct Stoch {
+    pub random: Random,
+    /// Row and column of entries that the core does not have.
+    pub new_entries: Vec<(usize, usize)>,
+}
+
+/// What is random.
 pub(super) enum Random {
     Independent(Vec<Element>),
     Scenarios(Vec<Branch>),
 }
-
-/// What the probabilities of one thing's outcomes may miss 1 by.
-const SUM_TOLERANCE: f64 = 1e-6 + 1e-12;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Section {
@@ -99,6 +104,8 @@ struct Reader<'a> {
     block: Option<usize>,
     branches: Vec<Branch>,
     branch_index: HashMap<String, usize>,
+    new_entries: Vec<(usize, usize)>,
+    new_entry_index: HashMap<(usize, usize), usize>,
 }
 
 /// Reads a stoch file.
@@ -107,7 +114,7 @@ pub(super) fn read(
     text: &str,
     core: &Core,
     periods: &Periods,
-) -> Result<Random, ProblemError> {
+) -> Result<Stoch, ProblemError> {
     let source = Source(file);
     let mut reader = Reader {
         core,
@@ -120,6 +127,8 @@ pub(super) fn read(
         block: None,
         branches: Vec::new(),
         branch_index: HashMap::new(),
+        new_entries: Vec::new(),
+        new_entry_index: HashMap::new(),
     };
     let mut section = Section::None;
     let mut last = 1;
@@ -328,15 +337,14 @@ impl Reader<'_> {
     }
 
     /// `column row value [row value]`, or a bound and its value.
-    fn changes(&self, line: &Line<'_>) -> Result<Vec<Change>, ProblemError> {
+    fn changes(&mut self, line: &Line<'_>) -> Result<Vec<Change>, ProblemError> {
+        let (how, source, line_number) = (self.how, self.source, line.number);
         let change = |target, value| {
-            let (how, line) = (self.how, line.number);
-            let value = self.source.number(line, value)?;
             Ok(Change {
                 target,
                 how,
-                value,
-                line,
+                value: source.number(line_number, value)?,
+                line: line_number,
             })
         };
         let (target, rest) = self.target(line.number, &line.words)?;
@@ -355,7 +363,7 @@ impl Reader<'_> {
 
     /// What the first words of a line name, and the other words.
     fn target<'w>(
-        &self,
+        &mut self,
         line: usize,
         words: &'w [&'w str],
     ) -> Result<(Target, &'w [&'w str]), ProblemError> {
@@ -371,7 +379,7 @@ impl Reader<'_> {
         let is_objective = *row == self.core.objective;
         let row_index = self.core.row_index.get(*row).copied();
         let target = match (self.core.column_index.get(*column), row_index) {
-            (Some(&column), Some(row)) => Target::Coefficient(row, column),
+            (Some(&column), Some(row)) => Target::Coefficient(self.entry(row, column)),
             (Some(&column), None) if is_objective => Target::Cost(column),
             (None, Some(row)) => {
                 let sides = &self.core.model.rows[row];
@@ -391,6 +399,20 @@ impl Reader<'_> {
         Ok((target, rest))
     }
 
+    /// The index of an entry, which may be new.
+    fn entry(&mut self, row: usize, column: usize) -> usize {
+        let place = (row, column);
+        if let Some(&entry) = self.core.entry_index.get(&place) {
+            return entry;
+        }
+        let next = self.core.model.entries.len() + self.new_entries.len();
+        let entry = *self.new_entry_index.entry(place).or_insert(next);
+        if entry == next {
+            self.new_entries.push(place);
+        }
+        entry
+    }
+
     fn period(&self, line: usize, name: &str) -> Result<usize, ProblemError> {
         self.periods.index.get(name).copied().ok_or_else(|| {
             let problem = format!("there is no period `{name}`");
@@ -403,29 +425,44 @@ impl Reader<'_> {
         let column = |column: usize| self.periods.of_column[column];
         let row = |row: usize| self.periods.of_row[row];
         match target {
-            Target::Coefficient(r, c) => row(r).max(column(c)),
+            Target::Coefficient(entry) => {
+                let old = self
+                    .core
+                    .model
+                    .entries
+                    .get(entry)
+                    .map(|e| (e.row, e.column));
+                let new = || self.new_entries[entry - self.core.model.entries.len()];
+                let (r, c) = old.unwrap_or_else(new);
+                row(r).max(column(c))
+            }
             Target::Side(r) => row(r),
             Target::Cost(c) | Target::Lower(c) | Target::Upper(c) | Target::Fixed(c) => column(c),
             Target::ObjectiveSide => self.periods.len() - 1,
         }
     }
 
-    fn finish(mut self, last: usize) -> Result<Random, ProblemError> {
+    fn finish(mut self, last: usize) -> Result<Stoch, ProblemError> {
         if self.elements.is_empty() && self.branches.is_empty() {
             return Err(self.source.wrong(last, "nothing is random"));
         }
         if !self.branches.is_empty() {
             let sum = self.branches.iter().map(|branch| branch.probability).sum();
             self.check_sum(last, "the scenarios", sum)?;
-            return Ok(Random::Scenarios(self.branches));
+            return Ok(Stoch {
+                random: Random::Scenarios(self.branches),
+                new_entries: self.new_entries,
+            });
         }
         for element in &mut self.elements {
             // What a further outcome does not list is as in the first one.
             let first = element.outcomes[0].changes.clone();
             for outcome in &mut element.outcomes[1..] {
                 let own = std::mem::replace(&mut outcome.changes, first.clone());
-                let listed = |change: &Change| own.iter().any(|c| c.target == change.target);
-                outcome.changes.retain(|change| !listed(change));
+                let listed: HashSet<Target> = own.iter().map(|change| change.target).collect();
+                outcome
+                    .changes
+                    .retain(|change| !listed.contains(&change.target));
                 outcome.changes.extend(own);
             }
         }
@@ -437,7 +474,10 @@ impl Reader<'_> {
                 .sum();
             self.check_sum(element.line, &format!("`{}`", element.name), sum)?;
         }
-        Ok(Random::Independent(self.elements))
+        Ok(Stoch {
+            random: Random::Independent(self.elements),
+            new_entries: self.new_entries,
+        })
     }
 
     fn check_sum(&self, line: usize, what: &str, sum: f64) -> Result<(), ProblemError> {
@@ -458,8 +498,18 @@ fn bound(kind: &str, column: usize) -> Option<Target> {
     }
 }
 
+/// Adds the entries that changes refer to.
+pub(super) fn add_entries(model: &mut Model, new_entries: &[(usize, usize)]) {
+    let entries = new_entries.iter().map(|&(row, column)| Entry {
+        row,
+        column,
+        value: 0.0,
+    });
+    model.entries.extend(entries);
+}
+
 impl Change {
-    /// Makes the change.
+    /// Makes the change, in a model to which [`add_entries`] has been applied.
     pub fn apply(&self, model: &mut Model, source: Source<'_>) -> Result<(), ProblemError> {
         let change = |number: &mut f64| {
             *number = match self.how {
@@ -480,18 +530,7 @@ impl Change {
                 model.constant = -side;
                 Ok(())
             }
-            Target::Coefficient(row, column) => {
-                let mut entries = model.entries.iter_mut();
-                match entries.find(|e| (e.row, e.column) == (row, column)) {
-                    Some(entry) => change(&mut entry.value),
-                    None => {
-                        let mut value = 0.0;
-                        change(&mut value)?;
-                        model.entries.push(Entry { row, column, value });
-                        Ok(())
-                    }
-                }
-            }
+            Target::Coefficient(entry) => change(&mut model.entries[entry].value),
             Target::Side(row) => {
                 let row = &mut model.rows[row];
                 if row.lower == row.upper {

@@ -34,8 +34,8 @@ struct Reader<'a> {
     index: HashMap<String, usize>,
     of_column: Vec<Option<usize>>,
     of_row: Vec<Option<usize>>,
-    /// Where the last implicit period begins, as column and place among all rows of the file.
-    begins: Option<(usize, usize)>,
+    /// Where implicit periods begin: column, place among all rows of the file, and period.
+    begins: Vec<(usize, usize, usize)>,
 }
 
 impl Periods {
@@ -48,7 +48,7 @@ impl Periods {
             index: HashMap::new(),
             of_column: vec![None; core.model.columns.len()],
             of_row: vec![None; core.model.rows.len()],
-            begins: None,
+            begins: Vec::new(),
         };
         let mut section = Section::None;
         let mut last = 1;
@@ -136,7 +136,7 @@ impl Reader<'_> {
             return Err(self.source.expected(line.number, what, &line.words));
         };
         let first_column = self.column(line.number, column)?;
-        let first_row = self.core.rows.iter().position(|(name, _)| name == row);
+        let first_row = self.core.places.get(row).copied();
         let first_row = first_row.ok_or_else(|| {
             let problem = format!("the core has no row `{row}`");
             self.source.wrong(line.number, problem)
@@ -145,9 +145,9 @@ impl Reader<'_> {
             let problem = format!("period `{name}` begins twice");
             return Err(self.source.wrong(line.number, problem));
         }
-        let is_ascending = match self.begins {
+        let is_ascending = match self.begins.last() {
             None => first_column == 0,
-            Some((column, row)) => first_column > column && first_row > row,
+            Some(&(column, row, _)) => first_column > column && first_row > row,
         };
         if !is_ascending {
             let problem = format!(
@@ -155,17 +155,25 @@ impl Reader<'_> {
             );
             return Err(self.source.wrong(line.number, problem));
         }
-        self.begins = Some((first_column, first_row));
         let period = self.name(name);
-        self.of_column[first_column..].fill(Some(period));
         // Rows before those of the first period are the objective's and its like.
-        let from = if period == 0 { 0 } else { first_row };
-        for (_, row) in &self.core.rows[from..] {
-            if let Some(row) = *row {
-                self.of_row[row] = Some(period);
+        let first_row = if self.begins.is_empty() { 0 } else { first_row };
+        self.begins.push((first_column, first_row, period));
+        Ok(())
+    }
+
+    /// Gives all rows and columns to the implicit periods, if there are any.
+    fn spread(&mut self) {
+        for (index, &(first_column, first_row, period)) in self.begins.iter().enumerate() {
+            let end = (self.of_column.len(), self.core.rows.len(), 0);
+            let &(last_column, last_row, _) = self.begins.get(index + 1).unwrap_or(&end);
+            self.of_column[first_column..last_column].fill(Some(period));
+            for (_, row) in &self.core.rows[first_row..last_row] {
+                if let Some(row) = *row {
+                    self.of_row[row] = Some(period);
+                }
             }
         }
-        Ok(())
     }
 
     /// `name period` of a row or column.
@@ -180,7 +188,7 @@ impl Reader<'_> {
             self.of_column[column] = Some(period);
         } else if let Some(&row) = self.core.row_index.get(name) {
             self.of_row[row] = Some(period);
-        } else if !self.core.rows.iter().any(|(row, _)| row == name) {
+        } else if !self.core.places.contains_key(name) {
             let problem = format!("the core has no row `{name}`");
             return Err(self.source.wrong(line.number, problem));
         }
@@ -195,7 +203,8 @@ impl Reader<'_> {
         })
     }
 
-    fn finish(self, last: usize) -> Result<Periods, ProblemError> {
+    fn finish(mut self, last: usize) -> Result<Periods, ProblemError> {
+        self.spread();
         let missing = |kind: &str, name: &str| {
             let problem = format!("{kind} `{name}` belongs to no period");
             self.source.wrong(last, problem)

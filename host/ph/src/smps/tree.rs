@@ -6,7 +6,7 @@ use optwasm_model::{Model, mps};
 
 use super::core::Core;
 use super::lines::Source;
-use super::stoch::{Branch, Change, Element, Random};
+use super::stoch::{Branch, Change, Element, Random, Stoch, add_entries};
 use super::time::Periods;
 use super::{MAX_NUMBERS, MAX_SCENARIOS};
 use crate::{NodeSpec, Problem, ProblemError, ScenarioSpec};
@@ -28,16 +28,18 @@ pub(super) fn problem(
     file: &str,
     core: &Core,
     periods: &Periods,
-    random: Random,
+    stoch: Stoch,
 ) -> Result<Problem, ProblemError> {
-    let (leaves, parents) = match &random {
+    let mut base = core.model.clone();
+    add_entries(&mut base, &stoch.new_entries);
+    let (leaves, parents) = match &stoch.random {
         Random::Independent(elements) => {
             check_size(file, core, combinations(elements))?;
-            independent(elements, core, periods.len(), Source(file))?
+            independent(elements, &base, periods.len(), Source(file))?
         }
         Random::Scenarios(branches) => {
             check_size(file, core, branches.len() as u64)?;
-            scenarios(branches, core, periods.len(), Source(file))?
+            scenarios(branches, &base, periods.len(), Source(file))?
         }
     };
     // Of each node, the probability of coming there.
@@ -134,7 +136,7 @@ fn changed(
 /// All combinations of all outcomes, period by period.
 fn independent(
     elements: &[Element],
-    core: &Core,
+    base: &Model,
     periods: usize,
     source: Source<'_>,
 ) -> Result<Tree, ProblemError> {
@@ -143,7 +145,7 @@ fn independent(
         name: String::new(),
         probability: 1.0,
         nodes: vec![0],
-        model: core.model.clone(),
+        model: base.clone(),
     }];
     for period in 1..periods {
         for element in elements.iter().filter(|element| element.period == period) {
@@ -176,7 +178,7 @@ fn independent(
 /// Whole scenarios: a scenario shares the nodes of its parent up to the period in which it branches.
 fn scenarios(
     branches: &[Branch],
-    core: &Core,
+    base: &Model,
     periods: usize,
     source: Source<'_>,
 ) -> Result<Tree, ProblemError> {
@@ -186,7 +188,7 @@ fn scenarios(
     let mut leaves: Vec<Leaf> = Vec::new();
     for branch in branches {
         let mut nodes = Vec::new();
-        let base = match branch.parent {
+        let from = match branch.parent {
             Some(parent) => {
                 let shared = leaves[parent].nodes.len().min(branch.period);
                 nodes.extend(&leaves[parent].nodes[..shared]);
@@ -200,7 +202,7 @@ fn scenarios(
                     });
                     nodes.push(node);
                 }
-                &core.model
+                base
             }
         };
         while nodes.len() < periods - 1 {
@@ -211,7 +213,7 @@ fn scenarios(
             name: branch.name.clone(),
             probability: branch.probability,
             nodes,
-            model: changed(base.clone(), &branch.changes, source)?,
+            model: changed(from.clone(), &branch.changes, source)?,
         };
         leaves.push(leaf);
     }
