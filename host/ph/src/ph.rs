@@ -47,7 +47,7 @@ use crate::proximal::Proximal;
 use crate::settings::{Settings, check};
 use crate::step::{Base, Incumbent, Step};
 use crate::stop::{Bounds, Stop};
-use crate::subproblem::{Kind, Solved, Subproblem, Terms, class, fix, point, proved};
+use crate::subproblem::{Kind, Solved, Subproblem, Terms, class, completion, fix, point, proved};
 use crate::sweep::{Purpose, Sweep};
 use crate::unit::{Unit, units};
 use crate::{PhError, warm};
@@ -526,8 +526,7 @@ impl<'p> Ph<'p> {
                         solution.status
                     )
                 }),
-            Purpose::Candidate(rule, _) => point(answering, solution)
-                .map(|values| (answering.model.objective_at(values), values.to_vec()))
+            Purpose::Candidate(rule, fixed) => completion(answering, solution, fixed)
                 .map_err(|error| format!("no incumbent by {rule:?}: {error}")),
         };
         sweep.take(unit, answer);

@@ -5,7 +5,7 @@ use optwasm_model::{Patch, Solution, Status};
 use crate::PhError;
 use crate::problem::Problem;
 use crate::proximal::{self, Point, Proximal};
-use crate::unit::Unit;
+use crate::unit::{Slot, Unit};
 
 /// What a subproblem is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,7 +44,9 @@ pub struct Subproblem {
     pub patch: Patch,
 }
 
-/// The answer to a [`Subproblem`].
+/// The answer to a [`Subproblem`]. Of a job that failed outright it is a solution without values, of
+/// status [`Status::Unknown`] and with a message: where the method cannot go on without it, that
+/// becomes an error that names the scenario.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Solved {
     /// The subproblem's number.
@@ -118,11 +120,13 @@ pub(crate) fn class(unit: &Unit<'_>, patch: &Patch) -> Class {
     }
 }
 
+/// What points may miss bounds and rows by, relative to their largest value: ten times what solvers
+/// tolerate by default.
+const TOLERANCE: f64 = 1e-5;
+
 /// The point of an answer, if it is one to go on with: an optimum, or one that is feasible although the
 /// solver stopped early.
 pub(crate) fn point<'s>(unit: &Unit<'_>, solution: &'s Solution) -> Result<&'s [f64], PhError> {
-    // Ten times what solvers tolerate by default, relative to the largest value.
-    const TOLERANCE: f64 = 1e-5;
     let failed = || PhError::Failed {
         unit: unit.title(),
         status: solution.status,
@@ -159,6 +163,29 @@ pub(crate) fn point<'s>(unit: &Unit<'_>, solution: &'s Solution) -> Result<&'s [
         }
         _ => Err(failed()),
     }
+}
+
+/// The objective and the point of an answer to a candidate, if it keeps the variables where they were
+/// fixed.
+pub(crate) fn completion(
+    unit: &Unit<'_>,
+    solution: &Solution,
+    candidate: &[f64],
+) -> Result<(f64, Vec<f64>), PhError> {
+    let values = point(unit, solution)?;
+    let is_kept = |slot: &&Slot| {
+        let expected = candidate[slot.variable];
+        (values[slot.column] - expected).abs() <= TOLERANCE * expected.abs().max(1.0)
+    };
+    let kept = unit.slots.iter().filter(is_kept).count();
+    if kept == unit.slots.len() {
+        return Ok((unit.model.objective_at(values), values.to_vec()));
+    }
+    Err(PhError::Values {
+        unit: unit.title(),
+        expected: unit.slots.len(),
+        found: kept,
+    })
 }
 
 /// What an answer proves of the optimum of its subproblem.

@@ -347,6 +347,38 @@ fn bounds_that_cannot_be_computed_are_remarks() {
 }
 
 #[test]
+fn a_point_that_is_not_the_candidate_is_no_incumbent() {
+    let problem = farmer();
+    let settings = Settings {
+        stop: StopRule {
+            max_iterations: 1,
+            ..StopRule::default()
+        },
+        ..Settings::default()
+    };
+    let mut ph = Ph::new(&problem, settings).unwrap();
+    let mut remarks = Vec::new();
+    while !ph.is_done() {
+        let subproblems = ph.subproblems();
+        let answers = subproblems.iter().map(|subproblem| {
+            let mut answer = work(&ph, subproblem, false);
+            if subproblem.kind == Kind::Candidate {
+                answer.solution.values[0] += 1.0;
+            }
+            answer
+        });
+        let answers: Vec<Solved> = answers.collect();
+        remarks.extend(ph.solved(answers).unwrap().map(|step| step.remarks));
+    }
+    assert_eq!(ph.bounds().incumbent, None);
+    let remarks = remarks.concat().join("; ");
+    assert!(
+        remarks.contains("2 usable values where 3 are needed"),
+        "{remarks}"
+    );
+}
+
+#[test]
 fn late_and_unknown_answers_are_ignored() {
     let problem = farmer();
     let mut ph = Ph::new(&problem, Settings::default()).unwrap();

@@ -214,6 +214,58 @@ proptest! {
     }
 
     #[test]
+    fn any_model_survives_its_file(
+        maximize: bool,
+        constant in -9i32..9,
+        columns in prop::collection::vec((-9i32..9, -5..5i32, 0..8i32, any::<bool>(), 0..4u8), 1..5),
+        rows in prop::collection::vec((-9i32..9, 0..9i32, 0..4u8), 0..4),
+        values in prop::collection::vec(-2i32..3, 16),
+    ) {
+        let bounds = |low: i32, width: i32, kind: u8| {
+            let (low, high) = (f64::from(low), f64::from(low + width));
+            match kind {
+                0 => (low, high),
+                1 => (f64::NEG_INFINITY, high),
+                2 => (low, f64::INFINITY),
+                _ => (f64::NEG_INFINITY, f64::INFINITY),
+            }
+        };
+        let mut model = Model {
+            name: "m".into(),
+            constant: f64::from(constant) / 3.0,
+            ..Model::default()
+        };
+        if maximize {
+            model.sense = optwasm_model::Sense::Maximize;
+        }
+        for (index, &(cost, low, width, integer, kind)) in columns.iter().enumerate() {
+            let (lower, upper) = bounds(low, width, kind);
+            model.columns.push(optwasm_model::Column {
+                name: format!("x{index}"),
+                cost: f64::from(cost) / 7.0,
+                lower,
+                upper,
+                integer,
+            });
+        }
+        for (index, &(low, width, kind)) in rows.iter().enumerate() {
+            let (lower, upper) = bounds(low, width, kind);
+            model.rows.push(optwasm_model::Row { name: format!("r{index}"), lower, upper });
+        }
+        // By columns, as a file has them.
+        for column in 0..columns.len() {
+            for row in 0..rows.len() {
+                let value = f64::from(values[4 * row + column]) / 3.0;
+                if value != 0.0 {
+                    model.entries.push(optwasm_model::Entry { row, column, value });
+                }
+            }
+        }
+        model.quadratic = vec![(0, 0, f64::from(constant) + 0.5)];
+        prop_assert_eq!(mps::read(mps::write(&model).unwrap().as_bytes()).unwrap(), model);
+    }
+
+    #[test]
     fn a_damaged_patch_never_panics(at in 3usize..200, byte in any::<u8>()) {
         let mut bytes = full_patch().to_cbor();
         let at = at % bytes.len();

@@ -21,7 +21,8 @@
 //! continuous distributions, linear transformations, `NODES`, `CHANCE` and the like. Random numbers may be
 //! coefficients, costs, right-hand sides of rows without ranges, and bounds.
 //!
-//! The nonanticipative variables are all columns of all periods but the last.
+//! Names have no blanks, and fields are separated by blanks. The nonanticipative variables are all
+//! columns of all periods but the last.
 
 mod core;
 mod lines;
