@@ -57,6 +57,7 @@ pub(crate) fn check(
             "an asynchronous step needs at least one unit".into(),
         ));
     }
+    check_warm_start(problem, units, &settings.warm_start)?;
     let integer = units.iter().find(|unit| unit.model.has_integers());
     for unit in units {
         if unit.model.has_integers() && !unit.model.quadratic.is_empty() {
@@ -110,4 +111,29 @@ pub(crate) fn check(
         Proximal::Auto | Proximal::None => {}
     }
     Ok(proximal)
+}
+
+/// Those that were read from files always fit.
+fn check_warm_start(
+    problem: &Problem,
+    units: &[Unit<'_>],
+    warm: &WarmStart,
+) -> Result<(), PhError> {
+    let is_finite = |values: &[f64]| values.iter().all(|value| value.is_finite());
+    let weights_fit = warm.weights.as_ref().is_none_or(|weights| {
+        weights.len() == units.len()
+            && weights
+                .iter()
+                .zip(units)
+                .all(|(weights, unit)| weights.len() == unit.slots.len() && is_finite(weights))
+    });
+    let averages_fit = warm
+        .averages
+        .as_ref()
+        .is_none_or(|averages| averages.len() == problem.variables.len() && is_finite(averages));
+    if weights_fit && averages_fit {
+        return Ok(());
+    }
+    let what = "a warm start needs one finite number for each variable of each unit";
+    Err(PhError::Setting(what.into()))
 }
