@@ -415,6 +415,18 @@ fn settings_that_do_not_fit_are_refused() {
         error(&farmer(), linearized(0)),
         PhError::Setting(_)
     ));
+    for (weights, averages) in [
+        (Some(vec![vec![0.0; 3]; 2]), None),
+        (Some(vec![vec![0.0; 2]; 3]), None),
+        (None, Some(vec![1.0, f64::NAN, 1.0])),
+        (None, Some(vec![1.0; 4])),
+    ] {
+        let settings = Settings {
+            warm_start: WarmStart { weights, averages },
+            ..Settings::default()
+        };
+        assert!(matches!(error(&farmer(), settings), PhError::Setting(_)));
+    }
     let integer_quadratic = ["a", "b"].map(|name| {
         let text = "min\n [ x^2 ] / 2\nst\n c: x >= 1\ngenerals\n x\nend\n";
         scenario(name, "root", None, text.into())
