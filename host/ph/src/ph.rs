@@ -352,7 +352,7 @@ impl<'p> Ph<'p> {
 
     /// Whether agreement proves nothing.
     fn is_heuristic(&self) -> bool {
-        let has_integers = |unit: &Unit<'_>| unit.model.has_integers();
+        let has_integers = |unit: &Unit<'_>| unit.model.is_mixed_integer();
         self.settings.proximal != Proximal::Quadratic || self.units.iter().any(has_integers)
     }
 

@@ -58,9 +58,9 @@ pub(crate) fn check(
         ));
     }
     check_warm_start(problem, units, &settings.warm_start)?;
-    let integer = units.iter().find(|unit| unit.model.has_integers());
+    let integer = units.iter().find(|unit| unit.model.is_mixed_integer());
     for unit in units {
-        if unit.model.has_integers() && !unit.model.quadratic.is_empty() {
+        if unit.model.is_mixed_integer() && !unit.model.quadratic.is_empty() {
             return Err(PhError::Class(unit.title()));
         }
         let is_too_large = |length: usize| u32::try_from(length).is_err();
@@ -88,7 +88,7 @@ pub(crate) fn check(
     };
     match proximal {
         Proximal::Quadratic => {
-            if let Some((unit, slot)) = nonbinary().find(|(unit, _)| unit.model.has_integers()) {
+            if let Some((unit, slot)) = nonbinary().find(|(unit, _)| unit.model.is_mixed_integer()) {
                 return Err(PhError::IntegerQuadratic {
                     variable: problem.variable_name(slot.variable),
                     unit: unit.title(),

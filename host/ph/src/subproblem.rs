@@ -113,7 +113,7 @@ pub(crate) fn fix(patch: &mut Patch, unit: &Unit<'_>, candidate: &[f64]) {
 pub(crate) fn class(unit: &Unit<'_>, patch: &Patch) -> Class {
     if !unit.model.quadratic.is_empty() || !patch.add_quadratic.is_empty() {
         Class::Quadratic
-    } else if unit.model.has_integers() {
+    } else if unit.model.is_mixed_integer() {
         Class::MixedInteger
     } else {
         Class::Linear
@@ -190,7 +190,7 @@ pub(crate) fn completion(
 
 /// What an answer proves of the optimum of its subproblem.
 pub(crate) fn proved(unit: &Unit<'_>, solution: &Solution) -> Option<f64> {
-    let is_exact = solution.status == Status::Optimal && !unit.model.has_integers();
+    let is_exact = solution.status == Status::Optimal && !unit.model.is_mixed_integer();
     let bound = match solution.bound {
         Some(bound) => Some(bound),
         // Of a linear program, by duality; of a mixed-integer one only what the solver says.

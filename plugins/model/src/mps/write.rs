@@ -69,10 +69,14 @@ pub fn write(model: &Model) -> Result<String, WriteError> {
     line(&mut text, format_args!("BOUNDS"));
     for (column, name) in model.columns.iter().zip(&columns) {
         // Integer variables without bounds would be binary.
-        if column.integer || (column.lower, column.upper) != (0.0, f64::INFINITY) {
+        if column.integer
+            || column.semicontinuous
+            || (column.lower, column.upper) != (0.0, f64::INFINITY)
+        {
             let (lower, upper) = (shown(column.lower), shown(column.upper));
+            let kind = if column.semicontinuous { "SC" } else { "UP" };
             line(&mut text, format_args!(" LO BND {name} {lower:?}"));
-            line(&mut text, format_args!(" UP BND {name} {upper:?}"));
+            line(&mut text, format_args!(" {kind} BND {name} {upper:?}"));
         }
     }
     if !model.quadratic.is_empty() {
