@@ -313,7 +313,12 @@ pub struct TuneArgs {
     #[arg(long, value_name = "BUDGET", help_heading = "Search")]
     pub min_budget: Option<f64>,
     /// Largest budget
-    #[arg(long, value_name = "BUDGET", default_value_t = 1.0, help_heading = "Search")]
+    #[arg(
+        long,
+        value_name = "BUDGET",
+        default_value_t = 1.0,
+        help_heading = "Search"
+    )]
     pub max_budget: f64,
     /// One of so many goes on, with so many times the budget
     #[arg(long, default_value_t = 3, help_heading = "Search")]
@@ -331,7 +336,12 @@ pub struct TuneArgs {
     #[arg(long, default_value = "tpe", help_heading = "Search")]
     pub sampler: SamplerArg,
     /// Program that proposes parameters, line by line of JSON, instead of a sampler
-    #[arg(long, value_name = "COMMAND", conflicts_with = "sampler", help_heading = "Search")]
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        conflicts_with = "sampler",
+        help_heading = "Search"
+    )]
     pub optimizer: Option<String>,
     /// Evaluate the same whatever the workers do, at the price of waiting for them
     #[arg(long, help_heading = "Search")]
@@ -350,7 +360,12 @@ pub struct TuneArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Search")]
     pub warm_start: Option<PathBuf>,
     /// Wait until so many workers are there
-    #[arg(long, value_name = "WORKERS", default_value_t = 0, help_heading = "Search")]
+    #[arg(
+        long,
+        value_name = "WORKERS",
+        default_value_t = 0,
+        help_heading = "Search"
+    )]
     pub min_workers: usize,
     /// Evaluations at once [default: as many as keep all slots busy]
     #[arg(long, value_name = "EVALUATIONS", help_heading = "Search")]

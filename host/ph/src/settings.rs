@@ -88,7 +88,8 @@ pub(crate) fn check(
     };
     match proximal {
         Proximal::Quadratic => {
-            if let Some((unit, slot)) = nonbinary().find(|(unit, _)| unit.model.is_mixed_integer()) {
+            if let Some((unit, slot)) = nonbinary().find(|(unit, _)| unit.model.is_mixed_integer())
+            {
                 return Err(PhError::IntegerQuadratic {
                     variable: problem.variable_name(slot.variable),
                     unit: unit.title(),

@@ -43,7 +43,9 @@ pub async fn run(settings: &Settings, args: TuneArgs) -> Result<Exit, Failure> {
 
 async fn search(settings: &Settings, args: TuneArgs) -> Result<Exit, Failure> {
     let (Some(space), Some(module)) = (&args.space, &args.module) else {
-        return Err(Failure::usage("a file with parameters and a module are needed"));
+        return Err(Failure::usage(
+            "a file with parameters and a module are needed",
+        ));
     };
     let text = inputs::read_file(space, FILE_MAX)?;
     let text = String::from_utf8(text.to_vec())
@@ -125,9 +127,9 @@ fn search_settings(args: &TuneArgs, space: Space) -> Result<SearchSettings, Fail
         None => MethodArg::Plain,
     });
     let budgets = || {
-        let min = args.min_budget.ok_or_else(|| {
-            Failure::usage("this method needs the smallest budget: --min-budget")
-        })?;
+        let min = args
+            .min_budget
+            .ok_or_else(|| Failure::usage("this method needs the smallest budget: --min-budget"))?;
         Ok::<_, Failure>(Budgets {
             min,
             max: args.max_budget,
@@ -258,7 +260,9 @@ fn show(told: &Told, results: &mut File, output: Format) -> Result<(), Failure> 
 }
 
 fn in_words(config: &Config) -> String {
-    let words = config.iter().map(|(name, value)| format!("{name}={}", json!(value)));
+    let words = config
+        .iter()
+        .map(|(name, value)| format!("{name}={}", json!(value)));
     words.collect::<Vec<_>>().join(" ")
 }
 
@@ -300,8 +304,14 @@ fn report(dir: &Path, output: Format) -> Result<Exit, Failure> {
     let records = records(dir)?;
     let picture = |error| Failure::new(Exit::Bug, format!("the picture: {error}"));
     let pictures = [
-        ("convergence.svg", convergence_svg(&records, Against::Evaluations)),
-        ("convergence-time.svg", convergence_svg(&records, Against::Seconds)),
+        (
+            "convergence.svg",
+            convergence_svg(&records, Against::Evaluations),
+        ),
+        (
+            "convergence-time.svg",
+            convergence_svg(&records, Against::Seconds),
+        ),
         ("ranking.svg", ranking_svg(&records)),
     ];
     let mut written = Vec::new();
