@@ -4,7 +4,8 @@ read -r how what || exit 0
 mkdir -p "$dir" || fail "cannot make $dir"
 if command -v flock >/dev/null; then
   exec 9> "$dir/lock"
-  flock -w 30 9 || fail "somebody else is starting this worker"
+  # Korn shells hand such a descriptor on only where it is named.
+  flock -w 30 9 9>&9 || fail "somebody else is starting this worker"
 fi
 if running; then
   report running
