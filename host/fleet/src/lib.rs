@@ -1,5 +1,6 @@
 //! Starts workers elsewhere.
 
+pub mod batch;
 mod command;
 pub mod hosts;
 mod local;
