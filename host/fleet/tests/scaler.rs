@@ -136,8 +136,9 @@ fn idle_workers_are_given_back_after_a_grace_but_not_below_the_minimum() {
     bench.at(200, seen(0, &[("1", false), ("2", true), ("3", true)]));
     assert_eq!(bench.at(309, seen(0, &[("1", true), ("2", true), ("3", true)])), []);
     assert_eq!(bench.at(310, all_idle()), [Effect::Drain(strings(&["2", "3"]))]);
-    assert_eq!(bench.at(1000, all_idle()), [], "one is left");
-    assert_eq!(bench.step(Event::NotDrained(strings(&["2"]))), [Effect::Drain(strings(&["1"]))]);
+    assert_eq!(bench.at(609, all_idle()), [], "one is left");
+    assert_eq!(bench.at(610, all_idle()), [Effect::Drain(strings(&["1", "2"]))], "once more");
+    assert_eq!(bench.step(Event::NotDrained(strings(&["2"]))), [Effect::Drain(strings(&["2"]))]);
 }
 
 #[test]

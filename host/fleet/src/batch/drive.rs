@@ -114,9 +114,7 @@ pub async fn run(
                 answer = None;
                 events.push(event);
             }
-            changed = stop.wait_for(|stop| *stop), if !stopping => {
-                // A sender that is gone will never ask.
-                drop(changed);
+            () = asked(&mut stop), if !stopping => {
                 stopping = true;
                 ticks = tokio::time::interval(STOP_TICK);
                 events.push(Event::Stop);
@@ -169,6 +167,11 @@ pub async fn run(
             }
         }
     }
+}
+
+/// Waits until it is true, or nobody can say so any more.
+async fn asked(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// How often the scaler is told the time while it ends: somebody waits.

@@ -193,7 +193,7 @@ struct Job {
     joined: bool,
     connected: bool,
     idle_since: Option<Duration>,
-    draining: bool,
+    draining_since: Option<Duration>,
     cancel: Cancel,
 }
 
@@ -215,14 +215,14 @@ impl Job {
             joined: false,
             connected: false,
             idle_since: None,
-            draining: false,
+            draining_since: None,
             cancel: Cancel::No,
         }
     }
 
     /// Whether it is, or may become, a worker.
     fn counts(&self) -> bool {
-        !self.draining && self.cancel == Cancel::No && self.missing_since.is_none()
+        self.draining_since.is_none() && self.cancel == Cancel::No && self.missing_since.is_none()
     }
 }
 
@@ -337,7 +337,7 @@ impl Scaler {
             Event::NotDrained(ids) => {
                 for id in ids {
                     if let Some(job) = self.jobs.get_mut(&id) {
-                        job.draining = false;
+                        job.draining_since = None;
                     }
                 }
             }
@@ -373,6 +373,11 @@ impl Scaler {
             }
             job.connected = true;
             job.missing_since = None;
+            // One that was to leave and still idles has not heard of it.
+            let waited = |since| now >= since + self.config.idle_grace;
+            if idle && job.draining_since.is_some_and(waited) {
+                job.draining_since = None;
+            }
             job.idle_since = if idle { job.idle_since.or(Some(now)) } else { None };
         }
         let mut late = Vec::new();
@@ -585,7 +590,9 @@ impl Scaler {
     fn plan(&mut self, now: Duration, effects: &mut Vec<Effect>) -> u32 {
         let Some(waiting) = self.waiting else { return 0 };
         let Config { min, max, .. } = self.config;
-        let working = |job: &&Job| job.connected && job.idle_since.is_none() && !job.draining;
+        let working = |job: &&Job| {
+            job.connected && job.idle_since.is_none() && job.draining_since.is_none()
+        };
         let working = self.jobs.values().filter(working).count() as u64;
         let target = working + waiting.div_ceil(u64::from(self.config.jobs_per_worker));
         let target = target.clamp(u64::from(min), u64::from(max)) as u32;
@@ -611,7 +618,7 @@ impl Scaler {
         for (id, job) in &mut self.jobs {
             let idle = job.idle_since.is_some_and(|since| now >= since + grace);
             if surplus > 0 && idle && job.counts() {
-                job.draining = true;
+                job.draining_since = Some(now);
                 drain.push(id.clone());
                 surplus -= 1;
             }

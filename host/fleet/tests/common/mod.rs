@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, dead_code)]
 
+pub mod batch;
 pub mod debian;
 
 use std::io::Write;
