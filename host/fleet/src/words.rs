@@ -18,6 +18,14 @@ pub enum WordError {
         /// Characters that are allowed beside letters and digits.
         allowed: &'static str,
     },
+    /// A path is not absolute, and nobody knows what it would be relative to. Write it out.
+    #[error("{what} `{}` is not an absolute path", word.escape_debug())]
+    NotAbsolute {
+        /// What the path is.
+        what: &'static str,
+        /// The path.
+        word: String,
+    },
     /// A word has control characters, which have no place in one line. Remove them.
     #[error("`{}` has control characters", .0.escape_debug())]
     Control(String),
@@ -42,10 +50,27 @@ pub(crate) fn plain(
     if fits {
         Ok(())
     } else {
-        Err(WordError::NotPlain {
+        Err(not_plain(what, word, allowed))
+    }
+}
+
+pub(crate) fn not_plain(what: &'static str, word: &str, allowed: &'static str) -> WordError {
+    WordError::NotPlain {
+        what,
+        word: word.chars().take(PLAIN_MAX).collect(),
+        allowed,
+    }
+}
+
+/// Checks that `path` is absolute and plain, with `/` and `-_.+@` in it.
+pub(crate) fn plain_path(what: &'static str, path: &str) -> Result<(), WordError> {
+    plain(what, path, "-_./+@")?;
+    if path.starts_with('/') {
+        Ok(())
+    } else {
+        Err(WordError::NotAbsolute {
             what,
-            word: word.chars().take(PLAIN_MAX).collect(),
-            allowed,
+            word: path.to_owned(),
         })
     }
 }

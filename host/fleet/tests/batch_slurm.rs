@@ -19,8 +19,14 @@ use optwasm_fleet::batch::script::JobSpec;
 use optwasm_fleet::batch::system::System;
 
 const PACKAGES: [&str; 8] = [
-    "slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "munge", "libmunge2",
-    "libhwloc15", "liblua5.1-0",
+    "slurmctld",
+    "slurmd",
+    "slurm-client",
+    "slurm-wlm-basic-plugins",
+    "munge",
+    "libmunge2",
+    "libhwloc15",
+    "liblua5.1-0",
 ];
 
 /// A node with two cores, on a network of its own.
@@ -83,7 +89,14 @@ fn start(debian: &Unpacked) -> Result<Cluster, String> {
     let log = std::fs::File::create(dir.path().join("daemons.log")).unwrap();
     let mut namespace = Command::new("unshare");
     namespace
-        .args(["--net", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args([
+            "--net",
+            "--uts",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ])
         .args(["sh", "-c", DAEMONS])
         .current_dir(dir.path())
         .env("ROOT", &debian.root)
@@ -131,14 +144,19 @@ impl Cluster {
 
     fn jobs(&self) -> String {
         let mut squeue = Command::new(self.program("squeue"));
-        let output = squeue.args(["--noheader", "--array", "--format=%i %T"]).output().unwrap();
+        let output = squeue
+            .args(["--noheader", "--array", "--format=%i %T"])
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
     fn calls(&self, program: &str) -> Vec<String> {
         let calls = std::fs::read_to_string(self.dir.path().join("calls")).unwrap_or_default();
-        let own = calls.lines().filter(|line| line.starts_with(&format!("{program} ")));
+        let own = calls
+            .lines()
+            .filter(|line| line.starts_with(&format!("{program} ")));
         own.map(str::to_owned).collect()
     }
 
@@ -170,7 +188,9 @@ async fn a_fleet_lives_on_a_real_slurm() {
     if !is_root() {
         return announce("not tested: a real Slurm, which takes root");
     }
-    let namespaces = Command::new("unshare").args(["--net", "--pid", "--fork", "true"]).status();
+    let namespaces = Command::new("unshare")
+        .args(["--net", "--pid", "--fork", "true"])
+        .status();
     if !namespaces.is_ok_and(|status| status.success()) {
         return announce("not tested: a real Slurm: no network namespace can be made here");
     }
@@ -185,7 +205,10 @@ async fn a_fleet_lives_on_a_real_slurm() {
     // Three are wanted, and two fit the node: an array, of which one task waits.
     let fleet = Fleet::start(cluster.settings(&name, 3), 9);
     until("two workers", || workers(&name).len() == 2).await;
-    announce(&format!("Slurm: two workers after {} ms", begin.elapsed().as_millis()));
+    announce(&format!(
+        "Slurm: two workers after {} ms",
+        begin.elapsed().as_millis()
+    ));
     let ids: Vec<_> = workers(&name).into_keys().collect();
     assert!(ids.iter().all(|id| id.contains('_')), "{ids:?}");
     let jobs = cluster.jobs();
@@ -196,7 +219,11 @@ async fn a_fleet_lives_on_a_real_slurm() {
     until("both say that they joined", || logs().len() == 2).await;
     assert!(!seen_in_proc(TOKEN), "the token is in a list of processes");
     let tokens = files_with(cluster.dir.path(), TOKEN);
-    assert_eq!(tokens, [folder.join("token")], "nor is it in Slurm's own files");
+    assert_eq!(
+        tokens,
+        [folder.join("token")],
+        "nor is it in Slurm's own files"
+    );
     let args = files_with(&folder, "--leave-after=540s");
     assert_eq!(args.len(), 3, "two workers and the script: {args:?}");
 
@@ -205,8 +232,20 @@ async fn a_fleet_lives_on_a_real_slurm() {
     until("all have left", || cluster.jobs().is_empty()).await;
     assert_eq!(workers(&name), [].into());
     assert_eq!(cluster.calls("scancel").len(), 1);
-    assert!(files_with(&folder, "leaving").len() >= 2, "they were drained, not killed");
-    assert_eq!(fleet.said.lock().unwrap().iter().filter(|text| text.contains("fail")).count(), 0);
+    assert!(
+        files_with(&folder, "leaving").len() >= 2,
+        "they were drained, not killed"
+    );
+    assert_eq!(
+        fleet
+            .said
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|text| text.contains("fail"))
+            .count(),
+        0
+    );
 
     // New work, and the end with jobs that run and one that waits.
     fleet.waiting(9);
@@ -219,17 +258,32 @@ async fn a_fleet_lives_on_a_real_slurm() {
     // Slurm's own refusal is what the user is told.
     let mut settings = cluster.settings(&name, 1);
     settings.job.queue = Some("nowhere".into());
-    let error = Fleet::start(settings, 1).end().await.unwrap_err().to_string();
-    assert!(error.contains("invalid partition specified: nowhere"), "{error}");
+    let error = Fleet::start(settings, 1)
+        .end()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("invalid partition specified: nowhere"),
+        "{error}"
+    );
 
     // A worker that cannot join, and whose log says why.
     let mut settings = cluster.settings(&name, 1);
     settings.job.worker.extra = vec!["--token-file=/nowhere".into()];
     settings.job.template = Some("{{directives}}\n{{command}} --token-file=/nowhere\n".into());
     settings.config.vanish_grace = Duration::from_secs(1);
-    let error = Fleet::start(settings, 1).end().await.unwrap_err().to_string();
+    let error = Fleet::start(settings, 1)
+        .end()
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("no worker had joined"), "{error}");
-    assert!(files_with(&folder, "no token file").iter().any(|path| read(path).contains("no token")));
+    assert!(
+        files_with(&folder, "no token file")
+            .iter()
+            .any(|path| read(path).contains("no token"))
+    );
 
     // The controller is gone.
     let mut settings = cluster.settings(&name, 1);
@@ -237,7 +291,11 @@ async fn a_fleet_lives_on_a_real_slurm() {
     let fleet = Fleet::start(settings, 0);
     let pid = read(&cluster.dir.path().join("slurmctld.pid"));
     let status = Command::new("nsenter")
-        .args([&format!("--pid=/proc/{}/ns/pid_for_children", cluster.namespace.id()), "kill", "-9"])
+        .args([
+            &format!("--pid=/proc/{}/ns/pid_for_children", cluster.namespace.id()),
+            "kill",
+            "-9",
+        ])
         .arg(pid.trim())
         .status();
     assert!(status.unwrap().success());

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use common::batch::{Fleet, quick, until, workers};
 use common::{TOKEN, WORKER, joined, seen_in_proc, write_program};
 use optwasm_fleet::WorkerSpec;
+use optwasm_fleet::batch::scaler::Failure;
 use optwasm_fleet::batch::script::JobSpec;
 use optwasm_fleet::batch::system::System;
 use optwasm_fleet::batch::{BatchError, Settings};
-use optwasm_fleet::batch::scaler::Failure;
 
 /// Starts the script at once, and knows its jobs by the pid in `job.ID`.
 const SBATCH: &str = r#"#!/bin/sh
@@ -81,14 +81,20 @@ impl Stage {
     fn new(test: &str, mode: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        for (name, text) in
-            [("sbatch", SBATCH), ("squeue", SQUEUE), ("scancel", SCANCEL), ("worker", WORKER)]
-        {
+        for (name, text) in [
+            ("sbatch", SBATCH),
+            ("squeue", SQUEUE),
+            ("scancel", SCANCEL),
+            ("worker", WORKER),
+        ] {
             write_program(&path(name), text);
         }
         std::fs::write(path("next"), "100").unwrap();
         std::fs::write(path("mode"), mode).unwrap();
-        Self { name: format!("{test}-{}", std::process::id()), dir }
+        Self {
+            name: format!("{test}-{}", std::process::id()),
+            dir,
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -149,9 +155,20 @@ async fn workers_come_with_the_queue_and_go_without_it() {
     assert_eq!(jobs, ["101_0", "101_1", "102"]);
     let submissions = stage.calls("sbatch");
     let script = stage.folder().join("job.sh").display().to_string();
-    assert_eq!(submissions, [format!("--parsable --array=0-1 {script}"), format!("--parsable {script}")]);
+    assert_eq!(
+        submissions,
+        [
+            format!("--parsable --array=0-1 {script}"),
+            format!("--parsable {script}")
+        ]
+    );
     let log = std::fs::read_to_string(stage.path("log.101_1")).unwrap();
-    until("it says so", || std::fs::read_to_string(stage.path("log.102")).unwrap().contains(&joined())).await;
+    until("it says so", || {
+        std::fs::read_to_string(stage.path("log.102"))
+            .unwrap()
+            .contains(&joined())
+    })
+    .await;
     assert!(log.is_empty() || log.contains(&joined()), "{log}");
     assert!(!seen_in_proc(TOKEN) && !std::fs::read_to_string(&script).unwrap().contains(TOKEN));
     let environment = std::fs::read_to_string(stage.path("environment")).unwrap();
@@ -190,10 +207,20 @@ async fn stopping_cancels_each_outstanding_job() {
 async fn a_job_that_vanishes_is_a_failure_after_a_grace() {
     let stage = Stage::new("vanish", "vanish");
     let begin = Instant::now();
-    let error = Fleet::start(stage.settings(2, 2), 9).end().await.unwrap_err();
-    assert!(begin.elapsed() >= 3 * Duration::from_millis(400), "{:?}", begin.elapsed());
+    let error = Fleet::start(stage.settings(2, 2), 9)
+        .end()
+        .await
+        .unwrap_err();
+    assert!(
+        begin.elapsed() >= 3 * Duration::from_millis(400),
+        "{:?}",
+        begin.elapsed()
+    );
     let text = error.to_string();
-    assert!(text.contains("3 failures in a row") && text.contains("no worker had joined"), "{text}");
+    assert!(
+        text.contains("3 failures in a row") && text.contains("no worker had joined"),
+        "{text}"
+    );
     assert_eq!(stage.calls("sbatch").len(), 3);
 }
 
@@ -204,7 +231,10 @@ async fn an_empty_answer_is_no_wait_without_end() {
     // A worker that cannot join.
     settings.job.program = "/bin/true".into();
     let error = Fleet::start(settings, 1).end().await.unwrap_err();
-    assert!(error.to_string().contains("no worker had joined"), "{error}");
+    assert!(
+        error.to_string().contains("no worker had joined"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -213,7 +243,11 @@ async fn an_empty_answer_costs_no_worker_its_place() {
     let fleet = Fleet::start(stage.settings(1, 1), 5);
     until("a worker", || workers(&stage.name).len() == 1).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    assert_eq!(stage.calls("sbatch").len(), 1, "it is connected, whatever squeue says");
+    assert_eq!(
+        stage.calls("sbatch").len(),
+        1,
+        "it is connected, whatever squeue says"
+    );
     fleet.stop().await.unwrap();
     assert_eq!(stage.calls("scancel"), ["--quiet 101"]);
 }
@@ -229,7 +263,9 @@ async fn a_failing_squeue_is_asked_a_few_times_and_then_all_is_cancelled() {
     stage.mode("squeue-fails");
     let before = stage.calls("squeue").len();
     let error = fleet.end().await.unwrap_err();
-    let BatchError::Failed(Failure::Unanswered { why }) = error else { panic!("{error}") };
+    let BatchError::Failed(Failure::Unanswered { why }) = error else {
+        panic!("{error}")
+    };
     assert!(why.contains("Unable to contact slurm controller"), "{why}");
     let lists = stage.calls("squeue").len() - before;
     assert!((3..=5).contains(&lists), "{lists} lists");
@@ -238,7 +274,12 @@ async fn a_failing_squeue_is_asked_a_few_times_and_then_all_is_cancelled() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scheduler_that_hangs_meets_the_time_limit() {
-    for mode in ["sbatch-hangs", "squeue-hangs", "sbatch-fails", "sbatch-babbles"] {
+    for mode in [
+        "sbatch-hangs",
+        "squeue-hangs",
+        "sbatch-fails",
+        "sbatch-babbles",
+    ] {
         let stage = Stage::new("hangs", mode);
         let begin = Instant::now();
         let fleet = Fleet::start(stage.settings(2, 2), 9);
@@ -251,7 +292,11 @@ async fn a_scheduler_that_hangs_meets_the_time_limit() {
         assert!(error.contains(expected), "{mode}: {error}");
         assert!(begin.elapsed() < Duration::from_secs(60), "{mode}");
         let submissions = stage.calls("sbatch").len();
-        assert_eq!(submissions, if mode == "squeue-hangs" { 0 } else { 3 }, "{mode}");
+        assert_eq!(
+            submissions,
+            if mode == "squeue-hangs" { 0 } else { 3 },
+            "{mode}"
+        );
     }
 }
 
@@ -261,7 +306,10 @@ async fn jobs_that_cannot_be_cancelled_are_named() {
     let fleet = Fleet::start(stage.settings(1, 1), 1);
     until("a worker", || workers(&stage.name).len() == 1).await;
     let error = fleet.stop().await.unwrap_err().to_string();
-    assert!(error.contains("101") && error.contains("no contact"), "{error}");
+    assert!(
+        error.contains("101") && error.contains("no contact"),
+        "{error}"
+    );
     assert!((2..=4).contains(&stage.calls("scancel").len()));
 }
 
@@ -280,8 +328,15 @@ async fn a_relative_folder_and_a_missing_program_are_no_trap() {
     fleet.stop().await.unwrap();
 
     std::fs::remove_file(stage.path("sbatch")).unwrap();
-    let error = Fleet::start(settings.clone(), 1).end().await.unwrap_err().to_string();
-    assert!(error.contains("cannot run") && error.contains("sbatch"), "{error}");
+    let error = Fleet::start(settings.clone(), 1)
+        .end()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("cannot run") && error.contains("sbatch"),
+        "{error}"
+    );
     settings.job.program = "optwasm".into();
     let error = Fleet::start(settings, 1).end().await.unwrap_err();
     assert!(matches!(error, BatchError::Script(_)), "{error}");
@@ -294,7 +349,10 @@ async fn without_its_coordinator_a_fleet_ends_after_a_while() {
     settings.patience = Duration::from_millis(300);
     let fleet = Fleet::start(settings, 1);
     until("a worker", || workers(&stage.name).len() == 1).await;
-    fleet.coordinator.down.store(true, std::sync::atomic::Ordering::Relaxed);
+    fleet
+        .coordinator
+        .down
+        .store(true, std::sync::atomic::Ordering::Relaxed);
     let error = fleet.end().await.unwrap_err();
     assert!(matches!(error, BatchError::Coordinator(_)), "{error}");
     assert_eq!(stage.calls("scancel"), ["--quiet 101"]);

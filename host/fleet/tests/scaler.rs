@@ -17,13 +17,18 @@ struct Bench {
 
 impl Bench {
     fn new(config: Config) -> Self {
-        Self { scaler: Scaler::new(config), now: 0, said: Vec::new() }
+        Self {
+            scaler: Scaler::new(config),
+            now: 0,
+            said: Vec::new(),
+        }
     }
 
     /// The effects of an event, without what is said.
     fn step(&mut self, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
-        self.scaler.step(Duration::from_secs(self.now), event, &mut effects);
+        self.scaler
+            .step(Duration::from_secs(self.now), event, &mut effects);
         let said = effects.iter().filter_map(|effect| match effect {
             Effect::Say(text) => Some(text.clone()),
             _ => None,
@@ -44,7 +49,11 @@ impl Bench {
         let mut all = Vec::new();
         while self.now < end {
             self.now += 1;
-            all.extend(self.step(Event::Tick).into_iter().map(|effect| (self.now, effect)));
+            all.extend(
+                self.step(Event::Tick)
+                    .into_iter()
+                    .map(|effect| (self.now, effect)),
+            );
         }
         all
     }
@@ -58,12 +67,18 @@ impl Bench {
 }
 
 fn seen(waiting: u64, workers: &[(&str, bool)]) -> Event {
-    let workers: BTreeMap<_, _> = workers.iter().map(|(id, idle)| ((*id).into(), *idle)).collect();
+    let workers: BTreeMap<_, _> = workers
+        .iter()
+        .map(|(id, idle)| ((*id).into(), *idle))
+        .collect();
     Event::Observed(Observation { waiting, workers })
 }
 
 fn list(jobs: &[(&str, State)]) -> Event {
-    Event::Listed(Ok(jobs.iter().map(|(id, state)| ((*id).into(), *state)).collect()))
+    Event::Listed(Ok(jobs
+        .iter()
+        .map(|(id, state)| ((*id).into(), *state))
+        .collect()))
 }
 
 fn submitted(ids: &[&str]) -> Event {
@@ -71,7 +86,10 @@ fn submitted(ids: &[&str]) -> Event {
 }
 
 fn failed(why: &str, unsure: bool) -> Event {
-    Event::Submitted(Err(SubmitFailure { why: why.into(), unsure }))
+    Event::Submitted(Err(SubmitFailure {
+        why: why.into(),
+        unsure,
+    }))
 }
 
 fn strings(ids: &[&str]) -> Vec<String> {
@@ -79,7 +97,12 @@ fn strings(ids: &[&str]) -> Vec<String> {
 }
 
 fn config(min: u32, max: u32) -> Config {
-    Config { min, max, per_submit: max, ..Config::default() }
+    Config {
+        min,
+        max,
+        per_submit: max,
+        ..Config::default()
+    }
 }
 
 #[test]
@@ -93,8 +116,13 @@ fn it_asks_for_as_many_as_the_queue_needs_and_no_more_than_the_maximum() {
         (0, 10, 1, 4, 99, 4),
         (5, 3, 1, 9, 0, 3),
     ] {
-        let config =
-            Config { min, max, jobs_per_worker: per_worker, per_submit, ..Config::default() };
+        let config = Config {
+            min,
+            max,
+            jobs_per_worker: per_worker,
+            per_submit,
+            ..Config::default()
+        };
         let mut bench = Bench::surveyed(config, waiting);
         assert_eq!(bench.step(list(&[])), [Effect::Submit(expected)]);
         assert_eq!(bench.until(20), [], "one command at a time");
@@ -110,7 +138,11 @@ fn nothing_is_listed_while_all_outstanding_jobs_are_connected() {
     bench.step(list(&[]));
     assert_eq!(bench.step(submitted(&["1", "2"])), []);
     assert_eq!(bench.at(29, seen(2, &[])), []);
-    assert_eq!(bench.at(30, seen(2, &[("1", false)])), [Effect::List], "2 is not there yet");
+    assert_eq!(
+        bench.at(30, seen(2, &[("1", false)])),
+        [Effect::List],
+        "2 is not there yet"
+    );
     bench.step(list(&[("1", State::Running), ("2", State::Queued)]));
     assert_eq!(bench.at(31, seen(5, &[("1", false), ("2", false)])), []);
     assert_eq!(bench.until(100_000), []);
@@ -123,7 +155,12 @@ fn nothing_is_listed_while_all_outstanding_jobs_are_connected() {
     assert_eq!(bench.until(100_060), [(100_060, Effect::List)]);
     let next = bench.step(list(&[("1", State::Running)]));
     assert_eq!(next, [Effect::Submit(1)], "a minute later");
-    assert!(!bench.said.iter().any(|text| text.contains("no worker had joined")));
+    assert!(
+        !bench
+            .said
+            .iter()
+            .any(|text| text.contains("no worker had joined"))
+    );
 }
 
 #[test]
@@ -134,11 +171,24 @@ fn idle_workers_are_given_back_after_a_grace_but_not_below_the_minimum() {
     let all_idle = || seen(0, &[("1", true), ("2", true), ("3", true)]);
     assert_eq!(bench.at(10, all_idle()), []);
     bench.at(200, seen(0, &[("1", false), ("2", true), ("3", true)]));
-    assert_eq!(bench.at(309, seen(0, &[("1", true), ("2", true), ("3", true)])), []);
-    assert_eq!(bench.at(310, all_idle()), [Effect::Drain(strings(&["2", "3"]))]);
+    assert_eq!(
+        bench.at(309, seen(0, &[("1", true), ("2", true), ("3", true)])),
+        []
+    );
+    assert_eq!(
+        bench.at(310, all_idle()),
+        [Effect::Drain(strings(&["2", "3"]))]
+    );
     assert_eq!(bench.at(609, all_idle()), [], "one is left");
-    assert_eq!(bench.at(610, all_idle()), [Effect::Drain(strings(&["1", "2"]))], "once more");
-    assert_eq!(bench.step(Event::NotDrained(strings(&["2"]))), [Effect::Drain(strings(&["2"]))]);
+    assert_eq!(
+        bench.at(610, all_idle()),
+        [Effect::Drain(strings(&["1", "2"]))],
+        "once more"
+    );
+    assert_eq!(
+        bench.step(Event::NotDrained(strings(&["2"]))),
+        [Effect::Drain(strings(&["2"]))]
+    );
 }
 
 #[test]
@@ -147,10 +197,16 @@ fn jobs_that_wait_in_vain_are_taken_back() {
     bench.step(list(&[]));
     bench.step(submitted(&["1", "2", "3"]));
     bench.at(30, seen(3, &[]));
-    bench.step(list(&[("1", State::Running), ("2", State::Queued), ("3", State::Queued)]));
+    bench.step(list(&[
+        ("1", State::Running),
+        ("2", State::Queued),
+        ("3", State::Queued),
+    ]));
     bench.at(40, seen(0, &[("1", false)]));
     let commands = bench.until(400);
-    let cancel = commands.iter().find(|(_, effect)| matches!(effect, Effect::Cancel(_)));
+    let cancel = commands
+        .iter()
+        .find(|(_, effect)| matches!(effect, Effect::Cancel(_)));
     assert_eq!(cancel, None, "a list is under way");
     let commands = bench.step(list(&[("2", State::Queued), ("3", State::Running)]));
     assert_eq!(commands, [Effect::Cancel(strings(&["2"]))], "3 runs by now");
@@ -183,10 +239,15 @@ fn vanished_jobs_are_failures_after_a_grace_and_in_the_end_it_gives_up() {
             commands = bench.until(bench.now + 1);
         }
     }
-    let Some(Err(Failure::Broken { failures: 5, why })) = ended else { panic!("{ended:?}") };
+    let Some(Err(Failure::Broken { failures: 5, why })) = ended else {
+        panic!("{ended:?}")
+    };
     assert!(why.contains("no worker had joined"), "{why}");
     assert_eq!(submissions.len(), 5);
-    let gaps: Vec<_> = submissions.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let gaps: Vec<_> = submissions
+        .windows(2)
+        .map(|pair| pair[1] - pair[0])
+        .collect();
     assert!(gaps.is_sorted(), "pauses grow: {gaps:?}");
     assert_eq!(bench.step(seen(9, &[])), [], "nothing follows");
 }
@@ -197,16 +258,26 @@ fn failed_submissions_pause_and_then_end_with_the_last_words() {
     bench.step(list(&[]));
     let mut times = Vec::new();
     for n in 1..5 {
-        assert_eq!(bench.step(failed(&format!("invalid account {n}"), false)), []);
+        assert_eq!(
+            bench.step(failed(&format!("invalid account {n}"), false)),
+            []
+        );
         let effects = bench.until(bench.now + 300);
         assert_eq!(effects.len(), 1, "{effects:?}");
         assert_eq!(effects[0].1, Effect::Submit(2));
         times.push(effects[0].0);
     }
-    assert_eq!(times, [10, 320, 640, 980], "300 s of ticks after each, paused 10, 20, 40, 80 s");
+    assert_eq!(
+        times,
+        [10, 320, 640, 980],
+        "300 s of ticks after each, paused 10, 20, 40, 80 s"
+    );
     let end = bench.step(failed("invalid account 5", false));
     let why = "submitting failed: invalid account 5".to_owned();
-    assert_eq!(end, [Effect::Ended(Err(Failure::Broken { failures: 5, why }))]);
+    assert_eq!(
+        end,
+        [Effect::Ended(Err(Failure::Broken { failures: 5, why }))]
+    );
 }
 
 #[test]
@@ -234,7 +305,11 @@ fn a_submission_without_an_answer_counts_until_a_list_tells() {
     assert_eq!(bench.until(30), [(30, Effect::List)]);
     assert_eq!(bench.step(list(&[])), [], "too early to tell");
     assert_eq!(bench.until(60), [(60, Effect::List)]);
-    assert_eq!(bench.step(list(&[("7", State::Queued)])), [Effect::Submit(1)], "one was there");
+    assert_eq!(
+        bench.step(list(&[("7", State::Queued)])),
+        [Effect::Submit(1)],
+        "one was there"
+    );
 
     // And it is found at the end, too.
     let mut bench = Bench::surveyed(config(0, 2), 2);
@@ -244,7 +319,10 @@ fn a_submission_without_an_answer_counts_until_a_list_tells() {
     assert_eq!(bench.until(60), [(60, Effect::List)]);
     let cancel = bench.step(list(&[("7_0", State::Queued), ("7_1", State::Queued)]));
     assert_eq!(cancel, [Effect::Cancel(strings(&["7_0", "7_1"]))]);
-    assert_eq!(bench.step(Event::Cancelled(Ok(()))), [Effect::Ended(Ok(()))]);
+    assert_eq!(
+        bench.step(Event::Cancelled(Ok(()))),
+        [Effect::Ended(Ok(()))]
+    );
 }
 
 #[test]
@@ -282,7 +360,13 @@ fn a_list_that_is_empty_for_once_changes_nothing() {
     bench.step(list(&[]));
     bench.step(submitted(&["1"]));
     let mut time = 0;
-    for answer in [&[][..], &[("1", State::Queued)], &[], &[("1", State::Queued)], &[]] {
+    for answer in [
+        &[][..],
+        &[("1", State::Queued)],
+        &[],
+        &[("1", State::Queued)],
+        &[],
+    ] {
         time += 30;
         assert_eq!(bench.until(time), [(time, Effect::List)]);
         assert_eq!(bench.step(list(answer)), []);
@@ -301,20 +385,34 @@ fn a_worker_that_runs_but_never_joins_is_cancelled_and_counts() {
     assert_eq!(bench.at(50, seen(1, &[])), []);
     bench.at(60, Event::Tick);
     bench.step(list(&[("1", State::Running)]));
-    assert_eq!(bench.at(330, seen(1, &[])), [Effect::Cancel(strings(&["1"]))]);
-    assert!(bench.said.last().unwrap().contains("no worker joined"), "{:?}", bench.said);
+    assert_eq!(
+        bench.at(330, seen(1, &[])),
+        [Effect::Cancel(strings(&["1"]))]
+    );
+    assert!(
+        bench.said.last().unwrap().contains("no worker joined"),
+        "{:?}",
+        bench.said
+    );
     // A cancellation that fails is tried again, and looked after.
     assert_eq!(bench.step(Event::Cancelled(Err("busy".into()))), []);
     let effects = bench.until(360);
     assert_eq!(effects, [(340, Effect::List)]);
-    assert_eq!(bench.step(list(&[("1", State::Running)])), [Effect::Cancel(strings(&["1"]))]);
+    assert_eq!(
+        bench.step(list(&[("1", State::Running)])),
+        [Effect::Cancel(strings(&["1"]))]
+    );
     bench.step(Event::Cancelled(Ok(())));
     bench.until(400);
     bench.step(list(&[]));
     bench.until(430);
     bench.step(list(&[]));
     bench.until(460);
-    assert_eq!(bench.step(list(&[])), [Effect::Submit(1)], "its place is free");
+    assert_eq!(
+        bench.step(list(&[])),
+        [Effect::Submit(1)],
+        "its place is free"
+    );
 }
 
 #[test]
@@ -324,9 +422,15 @@ fn stopping_cancels_everything_also_what_is_being_submitted() {
     bench.step(submitted(&["1", "2"]));
     assert_eq!(bench.at(10, seen(3, &[("1", false)])), [Effect::Submit(1)]);
     assert_eq!(bench.step(Event::Stop), [], "the answer comes first");
-    assert_eq!(bench.step(submitted(&["3"])), [Effect::Cancel(strings(&["1", "2", "3"]))]);
+    assert_eq!(
+        bench.step(submitted(&["3"])),
+        [Effect::Cancel(strings(&["1", "2", "3"]))]
+    );
     // It fails for what was gone before: a list tells.
-    assert_eq!(bench.step(Event::Cancelled(Err("invalid job id 2".into()))), []);
+    assert_eq!(
+        bench.step(Event::Cancelled(Err("invalid job id 2".into()))),
+        []
+    );
     assert_eq!(bench.until(20), [(20, Effect::List)]);
     let again = bench.step(list(&[("1", State::Running), ("3", State::Queued)]));
     assert_eq!(again, [Effect::Cancel(strings(&["1", "3"]))]);
@@ -357,10 +461,22 @@ fn what_cannot_be_cancelled_is_named() {
     let mut commands = 0;
     while bench.now < 1000 {
         match effects.pop() {
-            None => effects = bench.until(bench.now + 1).into_iter().map(|(_, e)| e).collect(),
+            None => {
+                effects = bench
+                    .until(bench.now + 1)
+                    .into_iter()
+                    .map(|(_, e)| e)
+                    .collect()
+            }
             Some(Effect::Ended(result)) => {
                 let why = "down".to_owned();
-                assert_eq!(result, Err(Failure::Left { ids: strings(&["1"]), why }));
+                assert_eq!(
+                    result,
+                    Err(Failure::Left {
+                        ids: strings(&["1"]),
+                        why
+                    })
+                );
                 assert!((2..=5).contains(&commands), "{commands} commands");
                 return;
             }
@@ -385,7 +501,11 @@ fn jobs_of_an_earlier_run_are_taken_over() {
     assert_eq!(next, [Effect::Submit(1)]);
     bench.step(submitted(&["9"]));
     assert_eq!(bench.at(5, seen(0, &[("6", false), ("4", false)])), []);
-    assert_eq!(bench.scaler.outstanding(), 4, "also one that only the coordinator knows");
+    assert_eq!(
+        bench.scaler.outstanding(),
+        4,
+        "also one that only the coordinator knows"
+    );
     assert_eq!(bench.scaler.connected(), 2);
 }
 

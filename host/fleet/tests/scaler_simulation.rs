@@ -102,8 +102,16 @@ impl Model {
         let start = self.now + visible_after + self.dice.roll(300);
         let vanishes = self.dice.chance(self.world.vanish);
         let joins = !vanishes && !self.dice.chance(self.world.never_joins);
-        let join = if joins { start + self.dice.roll(60) } else { u64::MAX };
-        let end = if vanishes { start + self.dice.roll(20) } else { start + 100 + self.dice.roll(5000) };
+        let join = if joins {
+            start + self.dice.roll(60)
+        } else {
+            u64::MAX
+        };
+        let end = if vanishes {
+            start + self.dice.roll(20)
+        } else {
+            start + 100 + self.dice.roll(5000)
+        };
         let job = Job {
             visible: self.now + visible_after,
             start,
@@ -121,7 +129,10 @@ impl Model {
             Effect::Submit(count) => {
                 self.submissions += 1;
                 if self.dice.chance(self.world.submit_fails) {
-                    let failure = SubmitFailure { why: "refused".into(), unsure: false };
+                    let failure = SubmitFailure {
+                        why: "refused".into(),
+                        unsure: false,
+                    };
                     return Event::Submitted(Err(failure));
                 }
                 let unanswered = self.dice.chance(self.world.submit_unanswered);
@@ -135,7 +146,10 @@ impl Model {
                 });
                 let ids: Vec<Id> = ids.collect();
                 if unanswered {
-                    let failure = SubmitFailure { why: "no answer".into(), unsure: true };
+                    let failure = SubmitFailure {
+                        why: "no answer".into(),
+                        unsure: true,
+                    };
                     Event::Submitted(Err(failure))
                 } else {
                     Event::Submitted(Ok(ids))
@@ -148,12 +162,16 @@ impl Model {
                 if self.lie.contains(&self.now) {
                     return Event::Listed(Ok(Vec::new()));
                 }
-                let seen = self.jobs.iter().filter(|(_, job)| {
-                    self.now >= job.visible && self.now < job.end
-                });
+                let seen = self
+                    .jobs
+                    .iter()
+                    .filter(|(_, job)| self.now >= job.visible && self.now < job.end);
                 let list = seen.map(|(id, job)| {
                     let runs = self.now >= job.start;
-                    (id.clone(), if runs { State::Running } else { State::Queued })
+                    (
+                        id.clone(),
+                        if runs { State::Running } else { State::Queued },
+                    )
                 });
                 Event::Listed(Ok(list.collect()))
             }
@@ -170,7 +188,11 @@ impl Model {
                         None => unknown = true,
                     }
                 }
-                let result = if unknown { Err("invalid job id".into()) } else { Ok(()) };
+                let result = if unknown {
+                    Err("invalid job id".into())
+                } else {
+                    Ok(())
+                };
                 Event::Cancelled(result)
             }
             other => panic!("{other:?}"),
@@ -183,12 +205,19 @@ impl Model {
         }
         // The queue comes and goes.
         if self.dice.chance(2) {
-            self.waiting = if self.dice.chance(50) { 0 } else { self.dice.roll(40) };
+            self.waiting = if self.dice.chance(50) {
+                0
+            } else {
+                self.dice.roll(40)
+            };
         }
         let waiting = self.waiting;
         let workers = self.jobs.iter().filter(|(_, job)| self.connected(job));
         let workers = workers.map(|(id, _)| (id.clone(), waiting == 0));
-        Event::Observed(Observation { waiting, workers: workers.collect() })
+        Event::Observed(Observation {
+            waiting,
+            workers: workers.collect(),
+        })
     }
 
     fn step(&mut self, scaler: &mut Scaler, event: Event) {
@@ -264,7 +293,11 @@ fn live(world: World) {
         if model.now >= model.lie.end + 200 && model.dice.chance(1) {
             model.lie = model.now..model.now + model.dice.roll(GRACE);
         }
-        if model.answer.as_ref().is_some_and(|(at, _)| *at <= model.now) {
+        if model
+            .answer
+            .as_ref()
+            .is_some_and(|(at, _)| *at <= model.now)
+        {
             let (_, event) = model.answer.take().unwrap();
             model.step(&mut scaler, event);
         }
@@ -277,7 +310,12 @@ fn live(world: World) {
         } else {
             model.step(&mut scaler, Event::Tick);
         }
-        assert!(model.alive() <= world.max, "{} are alive at {}", model.alive(), model.now);
+        assert!(
+            model.alive() <= world.max,
+            "{} are alive at {}",
+            model.alive(),
+            model.now
+        );
     }
     // Everything is cancelled, or named.
     let ended = model.ended.take().unwrap();
@@ -289,11 +327,23 @@ fn live(world: World) {
     let alive = model.jobs.iter().filter(|(_, job)| model.now < job.end);
     for (id, _) in alive {
         assert!(left.contains(id) || unsure, "{id} is left: {ended:?}");
-        assert!(world.cancel_fails > 0 || world.list_fails > 0, "{id} is left without need");
+        assert!(
+            world.cancel_fails > 0 || world.list_fails > 0,
+            "{id} is left without need"
+        );
     }
     // Nothing costs more than one command every few seconds.
-    assert!(model.commands <= 10 + model.now / 3, "{} commands in {} s", model.commands, model.now);
-    assert!(model.submissions <= 2 + model.now / 6, "{} submissions", model.submissions);
+    assert!(
+        model.commands <= 10 + model.now / 3,
+        "{} commands in {} s",
+        model.commands,
+        model.now
+    );
+    assert!(
+        model.submissions <= 2 + model.now / 6,
+        "{} submissions",
+        model.submissions
+    );
 }
 
 proptest! {
@@ -321,7 +371,11 @@ fn in_a_good_world_the_fleet_follows_the_queue() {
         per_submit: 6,
         stop_at: u64::MAX,
     };
-    let config = Config { max: 6, per_submit: 6, ..Config::default() };
+    let config = Config {
+        max: 6,
+        per_submit: 6,
+        ..Config::default()
+    };
     let mut scaler = Scaler::new(config);
     let mut model = Model::new(world);
     let mut run = |until: u64, waiting: u64| {
@@ -329,14 +383,21 @@ fn in_a_good_world_the_fleet_follows_the_queue() {
         let mut peak = 0;
         while model.now < until {
             model.now += 1;
-            if model.answer.as_ref().is_some_and(|(at, _)| *at <= model.now) {
+            if model
+                .answer
+                .as_ref()
+                .is_some_and(|(at, _)| *at <= model.now)
+            {
                 let (_, event) = model.answer.take().unwrap();
                 model.step(&mut scaler, event);
             }
             if model.now.is_multiple_of(5) {
                 let workers = model.jobs.iter().filter(|(_, job)| model.connected(job));
                 let workers = workers.map(|(id, _)| (id.clone(), waiting == 0)).collect();
-                model.step(&mut scaler, Event::Observed(Observation { waiting, workers }));
+                model.step(
+                    &mut scaler,
+                    Event::Observed(Observation { waiting, workers }),
+                );
             }
             peak = peak.max(scaler.connected());
         }
@@ -344,7 +405,10 @@ fn in_a_good_world_the_fleet_follows_the_queue() {
     };
     assert_eq!(run(10_000, 0), (0, 0, 0), "idle from the start");
     let (commands, peak, _) = run(11_000, 3);
-    assert!((4..=7).contains(&peak), "{peak} workers for three jobs that wait on and on");
+    assert!(
+        (4..=7).contains(&peak),
+        "{peak} workers for three jobs that wait on and on"
+    );
     assert!(commands < 60, "{commands}");
     let (_, _, alive) = run(13_000, 0);
     assert_eq!(alive, 0, "all are given back");

@@ -14,13 +14,23 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::debian::{Unpacked, unpack};
-use common::{TOKEN, WORKER, alive, announce, files_with, is_root, joined, seen_in_proc, write_program};
+use common::{
+    TOKEN, WORKER, alive, announce, files_with, is_root, joined, seen_in_proc, write_program,
+};
 use optwasm_fleet::hosts::parse_lines;
 use optwasm_fleet::ssh::{Fleet, Stopped};
 use optwasm_fleet::{HostError, Program, Secret, Ssh, WorkerSpec};
 
 const PACKAGES: [&str; 10] = [
-    "openssh-server", "libwrap0", "bash", "dash", "mksh", "tcsh", "zsh", "fish", "busybox-static",
+    "openssh-server",
+    "libwrap0",
+    "bash",
+    "dash",
+    "mksh",
+    "tcsh",
+    "zsh",
+    "fish",
+    "busybox-static",
     "libpcre2-32-0",
 ];
 
@@ -39,7 +49,9 @@ impl Drop for Server {
 
 fn keygen(path: &Path) {
     let mut command = Command::new("ssh-keygen");
-    command.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path);
+    command
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(path);
     assert!(command.status().unwrap().success());
 }
 
@@ -52,7 +64,11 @@ fn serve(debian: &Unpacked, shells: Option<(&Path, &Path)>) -> Server {
     std::fs::rename(path("user_key.pub"), path("authorized_keys")).unwrap();
     std::fs::create_dir(path("home")).unwrap();
     // Free a moment ago, and nobody else is given it so soon.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let here = dir.path().display();
     let config = format!(
         "Port {port}\nListenAddress 127.0.0.1\nHostKey {here}/host_key\nPidFile none\n\
@@ -96,11 +112,18 @@ fn serve(debian: &Unpacked, shells: Option<(&Path, &Path)>) -> Server {
     let begin = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         let log = std::fs::read_to_string(path("sshd.log")).unwrap();
-        assert!(begin.elapsed() < Duration::from_secs(20), "sshd does not listen: {log}");
+        assert!(
+            begin.elapsed() < Duration::from_secs(20),
+            "sshd does not listen: {log}"
+        );
         assert!(child.try_wait().unwrap().is_none(), "sshd ended: {log}");
         std::thread::sleep(Duration::from_millis(20));
     }
-    Server { sshd: child, dir, port }
+    Server {
+        sshd: child,
+        dir,
+        port,
+    }
 }
 
 impl Server {
@@ -108,10 +131,21 @@ impl Server {
         let here = self.dir.path().display();
         let mut fleet = Fleet::new("real").unwrap();
         let options = [
-            "-F", "none", "-i", &format!("{here}/user_key"), "-o", "IdentitiesOnly=yes", "-o",
-            &format!("UserKnownHostsFile={here}/known_hosts"), "-o", "StrictHostKeyChecking=yes",
+            "-F",
+            "none",
+            "-i",
+            &format!("{here}/user_key"),
+            "-o",
+            "IdentitiesOnly=yes",
+            "-o",
+            &format!("UserKnownHostsFile={here}/known_hosts"),
+            "-o",
+            "StrictHostKeyChecking=yes",
         ];
-        fleet.ssh = Ssh { options: options.map(str::to_owned).to_vec(), ..Ssh::default() };
+        fleet.ssh = Ssh {
+            options: options.map(str::to_owned).to_vec(),
+            ..Ssh::default()
+        };
         fleet.settle = Duration::ZERO;
         fleet.limit = Duration::from_secs(60);
         fleet
@@ -126,54 +160,106 @@ impl Server {
 async fn life(server: &Server, what: &str) {
     let worker = server.dir.path().join("worker");
     // As large as real ones, so that it does not fit any buffer.
-    write_program(&worker, &format!("{WORKER}exit\n{}", "# padding\n".repeat(2 << 20)));
+    write_program(
+        &worker,
+        &format!("{WORKER}exit\n{}", "# padding\n".repeat(2 << 20)),
+    );
     let program = [Program::open(&worker).unwrap()];
     let secret = Secret::new(TOKEN).unwrap();
     let fleet = server.fleet();
     let hosts = parse_lines(&format!("127.0.0.1:{}\n127.0.0.1:1\n", server.port)).unwrap();
     let hostile = "it's \"$(touch owned)\" `touch owned` !x %s \\ ; ~ * ä";
-    let spec = WorkerSpec { name: Some(hostile.into()), ..WorkerSpec::new("head:4710") };
+    let spec = WorkerSpec {
+        name: Some(hostile.into()),
+        ..WorkerSpec::new("head:4710")
+    };
 
     let begin = Instant::now();
     let mut reports = fleet.start(&hosts, &spec, &program, &secret).await;
     let took = begin.elapsed();
     let error = reports.pop().unwrap().result.unwrap_err();
-    assert!(matches!(&error, HostError::Ssh { code, .. } if code == "255"), "{what}: {error}");
+    assert!(
+        matches!(&error, HostError::Ssh { code, .. } if code == "255"),
+        "{what}: {error}"
+    );
     let started = reports.pop().unwrap().result;
     let started = started.unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(started.copied && !started.already, "{what}");
     assert_eq!(started.running.version, "stand-in 1.0", "{what}");
     let pid = started.running.pid;
     assert!(alive(pid), "{what}: it lives after ssh has left");
-    assert!(!seen_in_proc(TOKEN), "{what}: the token is in a list of processes");
-    announce(&format!("ssh, {what}: 20 MiB copied and started in {} ms", took.as_millis()));
+    assert!(
+        !seen_in_proc(TOKEN),
+        "{what}: the token is in a list of processes"
+    );
+    announce(&format!(
+        "ssh, {what}: 20 MiB copied and started in {} ms",
+        took.as_millis()
+    ));
 
     let hosts = &hosts[..1];
     let id = hosts[0].id();
-    let folder = server.home().join(".local/state/optwasm/fleet/real").join(&id);
+    let folder = server
+        .home()
+        .join(".local/state/optwasm/fleet/real")
+        .join(&id);
     let begin = Instant::now();
     let log = loop {
-        let log = fleet.logs(hosts, 50).await.remove(0).result.unwrap().unwrap();
+        let log = fleet
+            .logs(hosts, 50)
+            .await
+            .remove(0)
+            .result
+            .unwrap()
+            .unwrap();
         if log.contains("joined") || begin.elapsed() > Duration::from_secs(20) {
             break log;
         }
     };
     assert!(log.contains(&joined()), "{what}: {log}");
     let args = std::fs::read_to_string(folder.join(format!("args.{pid}"))).unwrap();
-    assert!(args.contains(&format!("<--name={hostile}>\n")), "{what}: {args}");
-    assert_eq!(files_with(&server.home(), TOKEN), [folder.join("token")], "{what}");
+    assert!(
+        args.contains(&format!("<--name={hostile}>\n")),
+        "{what}: {args}"
+    );
+    assert_eq!(
+        files_with(&server.home(), TOKEN),
+        [folder.join("token")],
+        "{what}"
+    );
 
-    let again = fleet.start(hosts, &spec, &program, &secret).await.remove(0).result.unwrap();
+    let again = fleet
+        .start(hosts, &spec, &program, &secret)
+        .await
+        .remove(0)
+        .result
+        .unwrap();
     assert!(again.already && again.running.pid == pid, "{what}");
     let running = fleet.status(hosts).await.remove(0).result.unwrap().unwrap();
     assert_eq!(running.pid, pid, "{what}");
-    let stopped = fleet.stop(hosts, Duration::from_secs(20)).await.remove(0).result.unwrap();
+    let stopped = fleet
+        .stop(hosts, Duration::from_secs(20))
+        .await
+        .remove(0)
+        .result
+        .unwrap();
     assert_eq!(stopped, Stopped::Ended, "{what}");
     assert!(!alive(pid), "{what}");
-    assert_eq!(fleet.status(hosts).await.remove(0).result.unwrap(), None, "{what}");
+    assert_eq!(
+        fleet.status(hosts).await.remove(0).result.unwrap(),
+        None,
+        "{what}"
+    );
     assert!(files_with(&server.home(), TOKEN).is_empty(), "{what}");
-    assert!(files_with(server.dir.path(), "touch owned").iter().all(|p| *p != Path::new("owned")));
-    assert!(!server.home().join("owned").exists() && !folder.join("owned").exists(), "{what}");
+    assert!(
+        files_with(server.dir.path(), "touch owned")
+            .iter()
+            .all(|p| *p != Path::new("owned"))
+    );
+    assert!(
+        !server.home().join("owned").exists() && !folder.join("owned").exists(),
+        "{what}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -211,6 +297,15 @@ async fn an_unknown_host_key_is_refused() {
     let server = serve(&debian, is_root().then_some((&shells.0, &shells.1)));
     std::fs::write(server.dir.path().join("known_hosts"), "").unwrap();
     let hosts = parse_lines(&format!("127.0.0.1:{}", server.port)).unwrap();
-    let error = server.fleet().status(&hosts).await.remove(0).result.unwrap_err();
-    assert!(error.to_string().contains("Host key verification failed"), "{error}");
+    let error = server
+        .fleet()
+        .status(&hosts)
+        .await
+        .remove(0)
+        .result
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("Host key verification failed"),
+        "{error}"
+    );
 }

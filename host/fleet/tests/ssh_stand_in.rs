@@ -28,7 +28,17 @@ case $target in
 *chatty*) echo "Welcome!"; printf 'no line break' ;;
 *lost*) head -c 300 >/dev/null; exit 255 ;;
 esac
+case $target in *linger*) PATH=${0%/*}/systemd:$PATH ;; esac
 exec sh -c "$command"
+"#;
+
+/// A service manager that outlives sessions, or not: it notes what it is given, and becomes that.
+const SYSTEMD_RUN: &str = r#"#!/bin/sh
+echo "$*" >> "${0%/*}/calls"
+for arg; do
+  case $arg in --*) shift ;; *) break ;; esac
+done
+exec "$@"
 "#;
 
 struct Stage {
@@ -46,11 +56,19 @@ impl Stage {
         let worker = dir.path().join("worker");
         write_program(&worker, WORKER);
         let mut fleet = Fleet::new("test").unwrap();
-        fleet.ssh = Ssh { program: ssh, ..Ssh::default() };
+        fleet.ssh = Ssh {
+            program: ssh,
+            ..Ssh::default()
+        };
         fleet.settle = Duration::ZERO;
         fleet.limit = Duration::from_secs(20);
         let secret = Secret::new(TOKEN).unwrap();
-        Self { fleet, program: Program::open(&worker).unwrap(), secret, dir }
+        Self {
+            fleet,
+            program: Program::open(&worker).unwrap(),
+            secret,
+            dir,
+        }
     }
 
     fn calls(&self) -> Vec<String> {
@@ -63,7 +81,9 @@ impl Stage {
     }
 
     fn folder(&self, host: &str) -> PathBuf {
-        self.home(host).join(".local/state/optwasm/fleet/test").join(host)
+        self.home(host)
+            .join(".local/state/optwasm/fleet/test")
+            .join(host)
     }
 
     async fn start(
@@ -72,9 +92,16 @@ impl Stage {
         worker: &WorkerSpec,
     ) -> Vec<Result<optwasm_fleet::ssh::Started, HostError>> {
         let programs = std::slice::from_ref(&self.program);
-        let reports = self.fleet.start(hosts, worker, programs, &self.secret).await;
+        let reports = self
+            .fleet
+            .start(hosts, worker, programs, &self.secret)
+            .await;
         let ids: Vec<_> = reports.iter().map(|report| report.host.id()).collect();
-        assert_eq!(ids, hosts.iter().map(Host::id).collect::<Vec<_>>(), "the hosts' order");
+        assert_eq!(
+            ids,
+            hosts.iter().map(Host::id).collect::<Vec<_>>(),
+            "the hosts' order"
+        );
         reports.into_iter().map(|report| report.result).collect()
     }
 }
@@ -94,7 +121,11 @@ async fn one_call_a_host_no_token_in_it_and_no_host_stops_another() {
     assert!(error.to_string().contains("ended with 255"), "{error}");
     assert!(error.to_string().contains("Connection refused"), "{error}");
     assert!(results[2].is_ok(), "{:?}", results[2]);
-    assert!(matches!(results[3], Err(HostError::Ssh { .. })), "{:?}", results[3]);
+    assert!(
+        matches!(results[3], Err(HostError::Ssh { .. })),
+        "{:?}",
+        results[3]
+    );
     assert!(results[4].is_ok());
 
     let calls = stage.calls();
@@ -107,16 +138,26 @@ async fn one_call_a_host_no_token_in_it_and_no_host_stops_another() {
     assert!(!seen_in_proc(TOKEN), "the token is in a list of processes");
     for host in ["one", "chatty", "two"] {
         let tokens = files_with(&stage.home(host), TOKEN);
-        assert_eq!(tokens, [stage.folder(host).join("token")], "nowhere but in its file");
+        assert_eq!(
+            tokens,
+            [stage.folder(host).join("token")],
+            "nowhere but in its file"
+        );
         let log = std::fs::read_to_string(stage.folder(host).join("log")).unwrap();
         assert!(log.contains(&joined()), "{log}");
     }
 
     let stopped = stage.fleet.stop(&hosts, Duration::from_secs(5)).await;
-    let stopped: Vec<_> = stopped.into_iter().map(|report| report.result.ok()).collect();
+    let stopped: Vec<_> = stopped
+        .into_iter()
+        .map(|report| report.result.ok())
+        .collect();
     let ended = Some(Stopped::Ended);
     assert_eq!(stopped, [ended, None, ended, None, ended]);
-    assert!(files_with(stage.dir.path(), TOKEN).is_empty(), "stopping removes the token");
+    assert!(
+        files_with(stage.dir.path(), TOKEN).is_empty(),
+        "stopping removes the token"
+    );
 }
 
 #[tokio::test]
@@ -125,7 +166,10 @@ async fn what_runs_is_left_alone_and_what_is_there_is_not_copied() {
     let hosts = [Host::new("one")];
     let worker = WorkerSpec::new("head:4710");
     let status = |reports: Vec<optwasm_fleet::ssh::Report<_>>| reports.into_iter().next().unwrap();
-    assert_eq!(status(stage.fleet.status(&hosts).await).result.unwrap(), None);
+    assert_eq!(
+        status(stage.fleet.status(&hosts).await).result.unwrap(),
+        None
+    );
 
     let first = stage.start(&hosts, &worker).await.remove(0).unwrap();
     assert!(first.copied && !first.already && alive(first.running.pid));
@@ -134,7 +178,10 @@ async fn what_runs_is_left_alone_and_what_is_there_is_not_copied() {
     assert!(second.already && !second.copied);
     assert_eq!(second.running.pid, first.running.pid);
 
-    let running = status(stage.fleet.status(&hosts).await).result.unwrap().unwrap();
+    let running = status(stage.fleet.status(&hosts).await)
+        .result
+        .unwrap()
+        .unwrap();
     assert_eq!(running.pid, first.running.pid);
     assert!(running.age < Duration::from_secs(60));
     assert_eq!(running.via, "setsid");
@@ -152,29 +199,54 @@ async fn what_runs_is_left_alone_and_what_is_there_is_not_copied() {
     let fourth = stage.start(&hosts, &worker).await.remove(0).unwrap();
     assert!(fourth.copied);
     assert_eq!(std::fs::read_to_string(&program).unwrap(), WORKER);
-    assert_eq!(std::fs::read_dir(&bin).unwrap().count(), 1, "no drafts are left");
+    assert_eq!(
+        std::fs::read_dir(&bin).unwrap().count(),
+        1,
+        "no drafts are left"
+    );
     stage.fleet.stop(&hosts, Duration::from_secs(5)).await;
 }
 
 #[tokio::test]
 async fn hostile_names_reach_the_worker_as_they_are() {
     let mut stage = Stage::new();
-    let root = stage.dir.path().join("it's a \"folder\" $(touch x) `touch y`;!&*");
+    let root = stage
+        .dir
+        .path()
+        .join("it's a \"folder\" $(touch x) `touch y`;!&*");
     stage.fleet.root = Some(root.to_str().unwrap().to_owned());
     let hostile = "'; touch \"$HOME/owned\" #$(touch owned)`touch owned`\\ !x ~ * ";
-    let mut host = Host { slots: Some(3), memory: Some("1GiB".into()), ..Host::new("one") };
+    let mut host = Host {
+        slots: Some(3),
+        memory: Some("1GiB".into()),
+        ..Host::new("one")
+    };
     host.labels.insert("rack".into(), hostile.into());
     let worker = WorkerSpec {
         slots: Some(9),
         name: Some(hostile.into()),
-        labels: [("rack".into(), "overridden".into()), ("site".into(), "n".into())].into(),
+        labels: [
+            ("rack".into(), "overridden".into()),
+            ("site".into(), "n".into()),
+        ]
+        .into(),
         extra: vec![".".into(), String::new()],
         ..WorkerSpec::new("head:4710")
     };
-    stage.start(&[host.clone()], &worker).await.remove(0).unwrap();
+    stage
+        .start(&[host.clone()], &worker)
+        .await
+        .remove(0)
+        .unwrap();
     let folder = root.join("fleet/test/one");
-    let args = std::fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path());
-    let args = args.into_iter().find(|path| name(path).starts_with("args.")).unwrap();
+    let args = std::fs::read_dir(&folder)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
+    let args = args
+        .into_iter()
+        .find(|path| name(path).starts_with("args."))
+        .unwrap();
     let token = folder.join("token");
     assert_eq!(
         std::fs::read_to_string(args).unwrap(),
@@ -189,12 +261,20 @@ async fn hostile_names_reach_the_worker_as_they_are() {
     assert!(!stage.home("one").join("owned").exists());
     assert!(!Path::new("owned").exists());
 
-    let broken = WorkerSpec { name: Some("a\nb".into()), ..worker };
+    let broken = WorkerSpec {
+        name: Some("a\nb".into()),
+        ..worker
+    };
     let refused = stage.start(&[Host::new("one")], &broken).await.remove(0);
     assert!(matches!(refused, Err(HostError::Word(_))));
-    let refused = stage.start(&[Host::new("-oProxyCommand=x")], &WorkerSpec::new("h:1")).await;
+    let refused = stage
+        .start(&[Host::new("-oProxyCommand=x")], &WorkerSpec::new("h:1"))
+        .await;
     assert!(matches!(refused[0], Err(HostError::Refused(_))));
-    assert!(!stage.calls().concat().contains("Proxy"), "ssh is not even called");
+    assert!(
+        !stage.calls().concat().contains("Proxy"),
+        "ssh is not even called"
+    );
     assert!(Fleet::new("../x").is_err());
 }
 
@@ -210,7 +290,10 @@ async fn each_host_has_a_time_limit_and_few_are_worked_at_at_once() {
         assert!(matches!(result, Err(HostError::TimedOut(_))), "{result:?}");
     }
     let took = begin.elapsed();
-    assert!(took >= Duration::from_millis(1400), "three at a time take two rounds: {took:?}");
+    assert!(
+        took >= Duration::from_millis(1400),
+        "three at a time take two rounds: {took:?}"
+    );
     assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
@@ -220,20 +303,42 @@ async fn a_worker_that_ends_at_once_is_no_success_and_its_words_are_told() {
     stage.secret = Secret::new("please-refuse").unwrap();
     stage.fleet.settle = Duration::from_secs(1);
     let hosts = [Host::new("one")];
-    let error = stage.start(&hosts, &WorkerSpec::new("h:1")).await.remove(0).unwrap_err();
-    assert!(error.to_string().contains("the token is refused"), "{error}");
+    let error = stage
+        .start(&hosts, &WorkerSpec::new("h:1"))
+        .await
+        .remove(0)
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("the token is refused"),
+        "{error}"
+    );
     assert!(!stage.folder("one").join("token").exists());
-    let logs = stage.fleet.logs(&hosts, 1).await.remove(0).result.unwrap().unwrap();
+    let logs = stage
+        .fleet
+        .logs(&hosts, 1)
+        .await
+        .remove(0)
+        .result
+        .unwrap()
+        .unwrap();
     assert_eq!(logs, "the token is refused\n");
 
     // A program that cannot run there.
     let broken = stage.dir.path().join("broken");
     write_program(&broken, "#!/no/such/interpreter\n");
     stage.program = Program::open(&broken).unwrap();
-    let error = stage.start(&hosts, &WorkerSpec::new("h:1")).await.remove(0).unwrap_err();
+    let error = stage
+        .start(&hosts, &WorkerSpec::new("h:1"))
+        .await
+        .remove(0)
+        .unwrap_err();
     assert!(error.to_string().contains("does not run here"), "{error}");
     stage.program.machine = Some("m68k");
-    let error = stage.start(&hosts, &WorkerSpec::new("h:1")).await.remove(0).unwrap_err();
+    let error = stage
+        .start(&hosts, &WorkerSpec::new("h:1"))
+        .await
+        .remove(0)
+        .unwrap_err();
     assert!(matches!(error, HostError::NoProgram(_)), "{error}");
 }
 
@@ -243,7 +348,13 @@ async fn a_stubborn_worker_is_killed_and_no_other_process_ever() {
     let hosts = [Host::new("one")];
     let mut worker = WorkerSpec::new("head:4710");
     worker.labels.insert("stubborn".into(), "1".into());
-    let pid = stage.start(&hosts, &worker).await.remove(0).unwrap().running.pid;
+    let pid = stage
+        .start(&hosts, &worker)
+        .await
+        .remove(0)
+        .unwrap()
+        .running
+        .pid;
     let reports = stage.fleet.stop(&hosts, Duration::from_secs(1)).await;
     assert_eq!(*reports[0].result.as_ref().unwrap(), Stopped::Killed);
     assert!(!alive(pid));
@@ -266,7 +377,11 @@ async fn a_stubborn_worker_is_killed_and_no_other_process_ever() {
         assert_eq!(status, None, "{text}");
         std::fs::write(&file, &text).unwrap();
         let reports = stage.fleet.stop(&hosts, Duration::from_secs(1)).await;
-        assert_eq!(*reports[0].result.as_ref().unwrap(), Stopped::NotRunning, "{text}");
+        assert_eq!(
+            *reports[0].result.as_ref().unwrap(),
+            Stopped::NotRunning,
+            "{text}"
+        );
     }
 }
 
@@ -279,20 +394,73 @@ async fn workers_here_are_started_with_the_same_scripts() {
     let program = &stage.program.path;
     let fleet = &stage.fleet;
     let started = fleet.start_here(2, &worker, program, &stage.secret).await;
-    let pids: Vec<u32> = started.into_iter().map(|one| one.unwrap().running.pid).collect();
+    let pids: Vec<u32> = started
+        .into_iter()
+        .map(|one| one.unwrap().running.pid)
+        .collect();
     assert!(alive(pids[0]) && alive(pids[1]));
     assert!(!seen_in_proc(TOKEN));
     let logs = fleet.logs_here(2, 5).await.unwrap().unwrap();
     assert!(logs.contains(&joined()), "{logs}");
     assert_eq!(fleet.logs_here(3, 5).await.unwrap(), None);
     let status = fleet.status_here(3).await;
-    let running: Vec<bool> = status.iter().map(|one| one.as_ref().unwrap().is_some()).collect();
+    let running: Vec<bool> = status
+        .iter()
+        .map(|one| one.as_ref().unwrap().is_some())
+        .collect();
     assert_eq!(running, [true, true, false]);
-    assert!(!root.join("bin").exists(), "the program is used where it is");
+    assert!(
+        !root.join("bin").exists(),
+        "the program is used where it is"
+    );
     let stopped = fleet.stop_here(3, Duration::from_secs(5)).await;
     let stopped: Vec<_> = stopped.into_iter().map(Result::unwrap).collect();
-    assert_eq!(stopped, [Stopped::Ended, Stopped::Ended, Stopped::NotRunning]);
+    assert_eq!(
+        stopped,
+        [Stopped::Ended, Stopped::Ended, Stopped::NotRunning]
+    );
     assert!(!alive(pids[0]) && !alive(pids[1]));
+}
+
+#[tokio::test]
+async fn the_user_s_service_manager_keeps_the_worker_where_it_outlives_sessions() {
+    let stage = Stage::new();
+    let systemd = stage.dir.path().join("systemd");
+    std::fs::create_dir(&systemd).unwrap();
+    write_program(&systemd.join("systemd-run"), SYSTEMD_RUN);
+    for (lingers, via) in [("yes", "systemd"), ("no", "setsid")] {
+        write_program(
+            &systemd.join("loginctl"),
+            &format!("#!/bin/sh\necho {lingers}\n"),
+        );
+        let host = Host::new(format!("linger-{lingers}"));
+        let hosts = [host.clone()];
+        let started = stage
+            .start(&hosts, &WorkerSpec::new("head:4710"))
+            .await
+            .remove(0)
+            .unwrap();
+        assert_eq!(started.running.via, via);
+        assert!(alive(started.running.pid));
+        let stopped = stage
+            .fleet
+            .stop(&hosts, Duration::from_secs(5))
+            .await
+            .remove(0);
+        assert_eq!(stopped.result.unwrap(), Stopped::Ended);
+        assert!(!alive(started.running.pid));
+    }
+    let calls = std::fs::read_to_string(systemd.join("calls")).unwrap();
+    let scopes: Vec<_> = calls
+        .lines()
+        .filter(|line| line.contains("worker"))
+        .collect();
+    assert_eq!(scopes.len(), 1, "{calls}");
+    assert!(
+        scopes[0].starts_with("--user --scope --quiet --collect -- "),
+        "{calls}"
+    );
+    assert!(!calls.contains(TOKEN));
 }
 
 #[tokio::test]
@@ -311,8 +479,14 @@ async fn children_end_with_their_parent() {
     };
     let logged = |n, text: &str| {
         let begin = Instant::now();
-        while !std::fs::read_to_string(dir.join(format!("local-{n}.log"))).unwrap().contains(text) {
-            assert!(begin.elapsed() < Duration::from_secs(20), "{n} never said {text}");
+        while !std::fs::read_to_string(dir.join(format!("local-{n}.log")))
+            .unwrap()
+            .contains(text)
+        {
+            assert!(
+                begin.elapsed() < Duration::from_secs(20),
+                "{n} never said {text}"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     };
@@ -322,7 +496,12 @@ async fn children_end_with_their_parent() {
     logged(1, &joined());
     logged(2, &joined());
     let ended = children.stop(Duration::from_secs(10)).await;
-    assert!(ended.iter().all(|status| status.as_ref().unwrap().success()), "{ended:?}");
+    assert!(
+        ended
+            .iter()
+            .all(|status| status.as_ref().unwrap().success()),
+        "{ended:?}"
+    );
     assert!(!alive(pids[0]) && !alive(pids[1]));
     assert!(!dir.join("token").exists() && !dir.join("local-1.pid").exists());
 

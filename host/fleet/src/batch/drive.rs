@@ -20,10 +20,7 @@ use crate::secret::Secret;
 pub trait Coordinator {
     /// The jobs that wait, and the workers that have the labels `fleet` with this name and
     /// `fleet-job`, which says the batch job.
-    fn observe(
-        &mut self,
-        fleet: &str,
-    ) -> impl Future<Output = Result<Observation, String>> + Send;
+    fn observe(&mut self, fleet: &str) -> impl Future<Output = Result<Observation, String>> + Send;
 
     /// Lets the workers of these batch jobs finish what they run and leave.
     fn drain(&mut self, ids: &[Id]) -> impl Future<Output = Result<(), String>> + Send;
@@ -53,7 +50,11 @@ impl Settings {
         let per_submit = job.system.per_submit();
         Self {
             job,
-            config: Config { max, per_submit, ..Config::default() },
+            config: Config {
+                max,
+                per_submit,
+                ..Config::default()
+            },
             programs: None,
             limit: Duration::from_secs(60),
             observe_every: Duration::from_secs(5),
@@ -151,7 +152,10 @@ pub async fn run(
                     Effect::Cancel(ids) => answer = Some(Box::pin(runner.clone().cancel(ids))),
                     Effect::Drain(ids) => {
                         if let Err(why) = coordinator.drain(&ids).await {
-                            say(&format!("cannot drain the workers of {}: {why}", ids.join(" ")));
+                            say(&format!(
+                                "cannot drain the workers of {}: {why}",
+                                ids.join(" ")
+                            ));
                             events.push(Event::NotDrained(ids));
                         }
                     }
@@ -195,7 +199,10 @@ impl Runner {
         };
         let mut command = Command::new(&program);
         // Batch systems hand the environment on to the job.
-        command.args(&line.args).env_remove("OPTWASM_TOKEN").env("LC_ALL", "C");
+        command
+            .args(&line.args)
+            .env_remove("OPTWASM_TOKEN")
+            .env("LC_ALL", "C");
         let input = if line.script_as_input {
             let read = tokio::fs::read(&self.script).await;
             read.map_err(|error| CallError::Spawn {
@@ -212,11 +219,14 @@ impl Runner {
         let line = self.system.submit(&self.script, count);
         let program = line.program;
         let result = match self.call(line).await {
-            Ok(answer) => self.system.submitted(&answer, count).ok_or_else(|| SubmitFailure {
-                why: not_understood(program, &answer).to_string(),
-                // It did not fail, so there may be a job.
-                unsure: true,
-            }),
+            Ok(answer) => self
+                .system
+                .submitted(&answer, count)
+                .ok_or_else(|| SubmitFailure {
+                    why: not_understood(program, &answer).to_string(),
+                    // It did not fail, so there may be a job.
+                    unsure: true,
+                }),
             Err(error) => Err(SubmitFailure {
                 unsure: matches!(error, CallError::TimedOut { .. }),
                 why: error.to_string(),

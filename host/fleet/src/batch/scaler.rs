@@ -29,158 +29,12 @@
 //!
 //! At the end, every outstanding job is cancelled, after it is known which there are.
 
+mod types;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// The identity of a job, as the batch system's own commands and environment have it.
-pub type Id = String;
-
-/// How a fleet on a batch system is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Workers that are kept even where there is nothing to do. Default 0.
-    pub min: u32,
-    /// Workers at most. Default 1.
-    pub max: u32,
-    /// Waiting jobs of the coordinator that one more worker is asked for. Default 1.
-    pub jobs_per_worker: u32,
-    /// Workers of one submission at most; more than one where the system has arrays. Default 1.
-    pub per_submit: u32,
-    /// Time between submissions. Default 6 s: sites ask for no more than ten a minute.
-    pub submit_every: Duration,
-    /// Time between lists. Default 30 s, the time between Slurm's own backfill passes.
-    pub poll: Duration,
-    /// How long a worker must be idle, or a waiting job of no use, before it is given back. Default 5 min.
-    pub idle_grace: Duration,
-    /// How long a job must be missing from lists to be gone, and how long a submission that was not
-    /// answered may still take effect. Default 60 s.
-    pub vanish_grace: Duration,
-    /// How long a job may run without its worker having joined. Default 5 min.
-    pub join_grace: Duration,
-    /// Failures in a row after which nothing is submitted any more, at least 1. Default 5.
-    pub max_failures: u32,
-    /// Unanswered lists and cancellations in a row after which the fleet ends, at least 1. Default 12,
-    /// which with the pauses below is 35 minutes.
-    pub max_retries: u32,
-    /// Pause after a first failure, which doubles with each further one. Default 10 s.
-    pub backoff: Duration,
-    /// Longest pause. Default 5 min.
-    pub backoff_max: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            min: 0,
-            max: 1,
-            jobs_per_worker: 1,
-            per_submit: 1,
-            submit_every: Duration::from_secs(6),
-            poll: Duration::from_secs(30),
-            idle_grace: Duration::from_secs(300),
-            vanish_grace: Duration::from_secs(60),
-            join_grace: Duration::from_secs(300),
-            max_failures: 5,
-            max_retries: 12,
-            backoff: Duration::from_secs(10),
-            backoff_max: Duration::from_secs(300),
-        }
-    }
-}
-
-/// What the batch system says of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It waits.
-    Queued,
-    /// It runs, or is ending.
-    Running,
-    /// It is one or the other.
-    Unknown,
-}
-
-/// What the coordinator says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Observation {
-    /// Jobs that wait for a worker.
-    pub waiting: u64,
-    /// The connected workers of this fleet by the batch job they run in, and whether they are idle.
-    pub workers: BTreeMap<Id, bool>,
-}
-
-/// Why a submission gave no jobs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SubmitFailure {
-    /// The reason, with what the command said last.
-    pub why: String,
-    /// Whether jobs may exist nevertheless, as where the command was not answered in time.
-    pub unsure: bool,
-}
-
-/// What the scaler is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Time has passed.
-    Tick,
-    /// The coordinator answered.
-    Observed(Observation),
-    /// The coordinator did not answer: nothing is submitted or given back until it does.
-    Unobserved,
-    /// [`Effect::Submit`] ended.
-    Submitted(Result<Vec<Id>, SubmitFailure>),
-    /// [`Effect::List`] ended.
-    Listed(Result<Vec<(Id, State)>, String>),
-    /// [`Effect::Cancel`] ended.
-    Cancelled(Result<(), String>),
-    /// [`Effect::Drain`] could not be done.
-    NotDrained(Vec<Id>),
-    /// The fleet is to end.
-    Stop,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Submit so many workers, at least 1.
-    Submit(u32),
-    /// List the fleet's jobs.
-    List,
-    /// Cancel these.
-    Cancel(Vec<Id>),
-    /// Have the coordinator let the workers of these finish and leave.
-    Drain(Vec<Id>),
-    /// Tell the user.
-    Say(String),
-    /// Nothing is to be done any more; no further effect follows.
-    Ended(Result<(), Failure>),
-}
-
-/// Why a fleet ended, but for being asked to.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// Too many failures in a row. Look at the reason, and at the logs of the batch jobs.
-    #[error("{failures} failures in a row, the last: {why}")]
-    Broken {
-        /// How many.
-        failures: u32,
-        /// The last one.
-        why: String,
-    },
-    /// The batch system did not answer for too long.
-    #[error("the batch system does not answer: {why}")]
-    Unanswered {
-        /// What its command said last.
-        why: String,
-    },
-    /// Jobs could not be cancelled, or it is not known whether there are more. Look for them.
-    #[error("these jobs may be left: {}: {why}", ids.join(" "))]
-    Left {
-        /// Those that are known.
-        ids: Vec<Id>,
-        /// What went wrong.
-        why: String,
-    },
-}
+pub use types::{Config, Effect, Event, Failure, Id, Observation, State, SubmitFailure};
 
 /// How often cancelling is tried at the end; the user waits.
 const STOP_RETRIES: u32 = 4;
@@ -246,7 +100,11 @@ struct Unsure {
 
 impl Unsure {
     fn new(count: u32, settled: Duration) -> Self {
-        Self { count, settled, empty_since: None }
+        Self {
+            count,
+            settled,
+            empty_since: None,
+        }
     }
 }
 
@@ -378,11 +236,17 @@ impl Scaler {
             if idle && job.draining_since.is_some_and(waited) {
                 job.draining_since = None;
             }
-            job.idle_since = if idle { job.idle_since.or(Some(now)) } else { None };
+            job.idle_since = if idle {
+                job.idle_since.or(Some(now))
+            } else {
+                None
+            };
         }
         let mut late = Vec::new();
         for (id, job) in &mut self.jobs {
-            let since = job.running_since.filter(|_| !job.joined && job.cancel == Cancel::No);
+            let since = job
+                .running_since
+                .filter(|_| !job.joined && job.cancel == Cancel::No);
             if since.is_some_and(|since| now >= since + self.config.join_grace) {
                 job.cancel = Cancel::Wanted;
                 late.push(id.clone());
@@ -402,7 +266,9 @@ impl Scaler {
         result: Result<Vec<Id>, SubmitFailure>,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(Busy::Submit(count)) = self.busy.take() else { return };
+        let Some(Busy::Submit(count)) = self.busy.take() else {
+            return;
+        };
         self.next_submit = now + self.config.submit_every;
         match result {
             Ok(ids) => {
@@ -428,7 +294,9 @@ impl Scaler {
         result: Result<Vec<(Id, State)>, String>,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(Busy::List { since }) = self.busy.take() else { return };
+        let Some(Busy::List { since }) = self.busy.take() else {
+            return;
+        };
         let list = match result {
             Ok(list) => list,
             Err(why) => {
@@ -444,7 +312,11 @@ impl Scaler {
         };
         self.unanswered = 0;
         self.next_list = now + self.list_every();
-        if let Some(unsure) = self.unsure.as_mut().filter(|unsure| since >= unsure.settled) {
+        if let Some(unsure) = self
+            .unsure
+            .as_mut()
+            .filter(|unsure| since >= unsure.settled)
+        {
             let empty_since = *unsure.empty_since.get_or_insert(now);
             let enough = since >= empty_since + self.config.vanish_grace;
             if enough || unsure.count == 0 || !list.is_empty() {
@@ -479,13 +351,16 @@ impl Scaler {
         });
         if let Some(id) = vanished.first() {
             let more = others(vanished.len());
-            let why = format!("job {id}{more} ended, but no worker had joined; its log may say why");
+            let why =
+                format!("job {id}{more} ended, but no worker had joined; its log may say why");
             self.failed(now, why, effects);
         }
     }
 
     fn cancelled(&mut self, now: Duration, result: Result<(), String>, effects: &mut Vec<Effect>) {
-        let Some(Busy::Cancel(ids)) = self.busy.take() else { return };
+        let Some(Busy::Cancel(ids)) = self.busy.take() else {
+            return;
+        };
         let done = result.is_ok();
         for id in ids {
             if let Some(job) = self.jobs.get_mut(&id) {
@@ -540,19 +415,31 @@ impl Scaler {
     fn list_every(&self) -> Duration {
         let poll = self.config.poll.min(self.config.vanish_grace);
         // At the end somebody waits.
-        if self.stopping.is_some() { poll.min(self.config.backoff) } else { poll }
+        if self.stopping.is_some() {
+            poll.min(self.config.backoff)
+        } else {
+            poll
+        }
     }
 
     fn pause(&self, count: u32) -> Duration {
-        let factor = 1u32.checked_shl(count.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.config.backoff.saturating_mul(factor).min(self.config.backoff_max)
+        let factor = 1u32
+            .checked_shl(count.saturating_sub(1))
+            .unwrap_or(u32::MAX);
+        self.config
+            .backoff
+            .saturating_mul(factor)
+            .min(self.config.backoff_max)
     }
 
     fn advance(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         if let Some(why) = &self.broken
             && self.outstanding() == 0
         {
-            let failure = Failure::Broken { failures: self.failures, why: why.clone() };
+            let failure = Failure::Broken {
+                failures: self.failures,
+                why: why.clone(),
+            };
             self.ended = true;
             effects.push(Effect::Ended(Err(failure)));
             return;
@@ -569,8 +456,14 @@ impl Scaler {
             effects.push(Effect::Cancel(cancel));
             return;
         }
-        let unclear = self.jobs.values().any(|job| !job.connected || job.cancel == Cancel::Done);
-        let unsure = self.unsure.as_ref().is_some_and(|unsure| unsure.count > 0 || wanted > 0);
+        let unclear = self
+            .jobs
+            .values()
+            .any(|job| !job.connected || job.cancel == Cancel::Done);
+        let unsure = self
+            .unsure
+            .as_ref()
+            .is_some_and(|unsure| unsure.count > 0 || wanted > 0);
         if (unclear || unsure) && now >= self.next_list {
             self.list(now, effects);
             return;
@@ -588,11 +481,12 @@ impl Scaler {
 
     /// How many workers are wanted now. Marks those that are not.
     fn plan(&mut self, now: Duration, effects: &mut Vec<Effect>) -> u32 {
-        let Some(waiting) = self.waiting else { return 0 };
-        let Config { min, max, .. } = self.config;
-        let working = |job: &&Job| {
-            job.connected && job.idle_since.is_none() && job.draining_since.is_none()
+        let Some(waiting) = self.waiting else {
+            return 0;
         };
+        let Config { min, max, .. } = self.config;
+        let working =
+            |job: &&Job| job.connected && job.idle_since.is_none() && job.draining_since.is_none();
         let working = self.jobs.values().filter(working).count() as u64;
         let target = working + waiting.div_ceil(u64::from(self.config.jobs_per_worker));
         let target = target.clamp(u64::from(min), u64::from(max)) as u32;
@@ -631,7 +525,10 @@ impl Scaler {
 
     /// The end: cancels what is known, finds out what is not, and tries that a few times.
     fn advance_stop(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        let open = self.jobs.iter().filter(|(_, job)| job.cancel != Cancel::Done);
+        let open = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.cancel != Cancel::Done);
         // A cancellation may have failed for what was gone; that is not cancelled again, but looked for.
         let gone = |job: &Job| job.cancel == Cancel::Tried && job.missing_since.is_some();
         let (gone, open): (Vec<_>, Vec<_>) = open.partition(|(_, job)| gone(job));
@@ -639,8 +536,15 @@ impl Scaler {
         let unsure = self.unsure.as_ref().is_some_and(|unsure| unsure.count > 0);
         let clear = open.is_empty() && gone.is_empty() && !unsure;
         if clear || self.stop_tries >= STOP_RETRIES {
-            let ids = gone.into_iter().map(|(id, _)| id.clone()).chain(open).collect();
-            let left = Failure::Left { ids, why: self.stop_why.clone() };
+            let ids = gone
+                .into_iter()
+                .map(|(id, _)| id.clone())
+                .chain(open)
+                .collect();
+            let left = Failure::Left {
+                ids,
+                why: self.stop_why.clone(),
+            };
             let verdict = self.stopping.clone().unwrap_or(Ok(()));
             self.ended = true;
             effects.push(Effect::Ended(if clear { verdict } else { Err(left) }));
@@ -652,7 +556,10 @@ impl Scaler {
             effects.push(Effect::Cancel(open));
             return;
         }
-        let settled = self.unsure.as_ref().map_or(Duration::ZERO, |unsure| unsure.settled);
+        let settled = self
+            .unsure
+            .as_ref()
+            .map_or(Duration::ZERO, |unsure| unsure.settled);
         if now >= self.next_list && (!unsure || now >= settled) {
             self.next_cancel = now;
             self.list(now, effects);
@@ -661,5 +568,9 @@ impl Scaler {
 }
 
 fn others(count: usize) -> String {
-    if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() }
+    if count > 1 {
+        format!(" (and {} more)", count - 1)
+    } else {
+        String::new()
+    }
 }

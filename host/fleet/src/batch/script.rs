@@ -95,7 +95,13 @@ pub enum ScriptError {
 impl JobSpec {
     /// A job with everything by default.
     #[must_use]
-    pub fn new(system: System, name: &str, shared: &Path, program: &Path, worker: WorkerSpec) -> Self {
+    pub fn new(
+        system: System,
+        name: &str,
+        shared: &Path,
+        program: &Path,
+        worker: WorkerSpec,
+    ) -> Self {
         Self {
             system,
             name: name.to_owned(),
@@ -123,8 +129,10 @@ impl JobSpec {
     /// [`ScriptError`], where the path has characters that directives do not take.
     pub fn folder(&self) -> Result<PathBuf, ScriptError> {
         plain("fleet", &self.name, "-_.")?;
-        let absolute = std::path::absolute(&self.shared)
-            .map_err(|error| ScriptError::Io { path: self.shared.clone(), error })?;
+        let absolute = std::path::absolute(&self.shared).map_err(|error| ScriptError::Io {
+            path: self.shared.clone(),
+            error,
+        })?;
         let text = utf8(&absolute)?;
         plain("shared folder", text, DIRECTIVE)?;
         Ok(absolute.join(&self.name))
@@ -156,7 +164,10 @@ impl JobSpec {
                     "folder" => text.push_str(utf8(&folder)?),
                     name => {
                         let name = name.to_owned();
-                        return Err(ScriptError::Place { line: index + 1, name });
+                        return Err(ScriptError::Place {
+                            line: index + 1,
+                            name,
+                        });
                     }
                 }
                 rest = after;
@@ -168,8 +179,16 @@ impl JobSpec {
             return Err(ScriptError::NoCommand);
         }
         // `module` is a function of login shells.
-        let shell = if self.modules.is_empty() { "#!/bin/sh" } else { "#!/bin/bash -l" };
-        Ok(if text.starts_with("#!") { text } else { format!("{shell}\n{text}") })
+        let shell = if self.modules.is_empty() {
+            "#!/bin/sh"
+        } else {
+            "#!/bin/bash -l"
+        };
+        Ok(if text.starts_with("#!") {
+            text
+        } else {
+            format!("{shell}\n{text}")
+        })
     }
 
     /// Makes the folder and writes the script and the token, whose file only this user can read.
@@ -186,12 +205,21 @@ impl JobSpec {
             move |error| ScriptError::Io { path, error }
         };
         let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(&folder).map_err(failed(&folder))?;
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .map_err(failed(&folder))?;
         let token = token_file(&folder);
         secret.write_to(&token).map_err(failed(&token))?;
         let script = folder.join("job.sh");
         let mut file = std::fs::OpenOptions::new();
-        let file = file.write(true).create(true).truncate(true).mode(0o700).open(&script);
+        let file = file
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o700)
+            .open(&script);
         file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
             .map_err(failed(&script))?;
         Ok(script)
@@ -203,13 +231,18 @@ impl JobSpec {
             return Err(ScriptError::Relative(self.program.clone()));
         }
         let mut worker = self.worker.clone();
-        worker.labels.insert(LABEL_FLEET.to_owned(), self.name.clone());
+        worker
+            .labels
+            .insert(LABEL_FLEET.to_owned(), self.name.clone());
         worker.leave_after = worker.leave_after.or(self.time.map(leave_after));
         let mut args = worker.args();
         args.push(format!("--token-file={}", utf8(&token_file(folder))?));
         let args = shell_all(args.iter().map(String::as_str))?;
         let id = self.system.own_id();
-        Ok(format!("{} {args} --label={LABEL_JOB}=\"{id}\"", shell(program)?))
+        Ok(format!(
+            "{} {args} --label={LABEL_JOB}=\"{id}\"",
+            shell(program)?
+        ))
     }
 
     fn setup(&self) -> Result<String, ScriptError> {
@@ -228,7 +261,10 @@ impl JobSpec {
                 return Err(ScriptError::Relative(scratch.clone()));
             }
             let scratch = shell(utf8(scratch)?)?;
-            let _ = writeln!(text, "OPTWASM_CACHE_DIR={scratch}\nexport OPTWASM_CACHE_DIR");
+            let _ = writeln!(
+                text,
+                "OPTWASM_CACHE_DIR={scratch}\nexport OPTWASM_CACHE_DIR"
+            );
             text.push_str("mkdir -p \"$OPTWASM_CACHE_DIR\"\n");
         }
         Ok(text)
@@ -342,11 +378,17 @@ pub fn leave_after(time: Duration) -> Duration {
 /// `HH:MM:SS`, as all batch systems take it.
 fn clock(time: Duration) -> String {
     let seconds = time.as_secs().max(1);
-    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    format!(
+        "{:02}:{:02}:{:02}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
 }
 
 fn utf8(path: &Path) -> Result<&str, ScriptError> {
-    path.to_str().ok_or_else(|| ScriptError::NotUtf8(path.to_owned()))
+    path.to_str()
+        .ok_or_else(|| ScriptError::NotUtf8(path.to_owned()))
 }
 
 #[cfg(test)]
@@ -357,7 +399,10 @@ mod tests {
     use super::*;
 
     fn job(system: System) -> JobSpec {
-        let worker = WorkerSpec { slots: Some(4), ..WorkerSpec::new("head:4710") };
+        let worker = WorkerSpec {
+            slots: Some(4),
+            ..WorkerSpec::new("head:4710")
+        };
         JobSpec {
             queue: Some("long".into()),
             account: Some("p123".into()),
@@ -367,7 +412,13 @@ mod tests {
             directives: vec!["--constraint=\"a&b\"".into()],
             prologue: vec!["ulimit -v unlimited".into()],
             scratch: Some("/scratch/it's mine".into()),
-            ..JobSpec::new(system, "fleet-1", Path::new("/shared"), Path::new("/opt/optwasm"), worker)
+            ..JobSpec::new(
+                system,
+                "fleet-1",
+                Path::new("/shared"),
+                Path::new("/opt/optwasm"),
+                worker,
+            )
         }
     }
 
@@ -407,10 +458,28 @@ mod tests {
             }
         };
         let pbs = "#PBS -l select=1:ncpus=4:mem=8192mb";
-        has(System::Pbs, &["#PBS -N fleet-1", "#PBS -q long", pbs, "#PBS -l walltime=25:00:00"]);
+        has(
+            System::Pbs,
+            &[
+                "#PBS -N fleet-1",
+                "#PBS -q long",
+                pbs,
+                "#PBS -l walltime=25:00:00",
+            ],
+        );
         has(System::Torque, &["#PBS -l nodes=1:ppn=4,mem=8192mb"]);
-        has(System::GridEngine, &["#$ -l h_rt=90000", "#$ -pe smp 4", "#$ -o /shared/fleet-1/"]);
-        has(System::Lsf, &["#BSUB -W 1500", "#BSUB -M 8192MB", "#BSUB -o /shared/fleet-1/%J.log"]);
+        has(
+            System::GridEngine,
+            &["#$ -l h_rt=90000", "#$ -pe smp 4", "#$ -o /shared/fleet-1/"],
+        );
+        has(
+            System::Lsf,
+            &[
+                "#BSUB -W 1500",
+                "#BSUB -M 8192MB",
+                "#BSUB -o /shared/fleet-1/%J.log",
+            ],
+        );
     }
 
     #[test]
@@ -449,14 +518,21 @@ mod tests {
         std::fs::write(&program, "#!/bin/sh\nfor arg; do echo \"<$arg>\"; done\n").unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         let hostile = "'; touch owned #$(touch owned)`touch owned`\\ *";
-        let worker = WorkerSpec { name: Some(hostile.into()), ..WorkerSpec::new("head:4710") };
+        let worker = WorkerSpec {
+            name: Some(hostile.into()),
+            ..WorkerSpec::new("head:4710")
+        };
         let shared = dir.path().join("shared");
         let mut job = JobSpec::new(System::Slurm, "f", &shared, &program, worker);
         job.scratch = Some(dir.path().join("a 'scratch' $folder"));
         job.template = Some("{{setup}}cd /; {{command}} # {{name}}, {{ folder }}".into());
         let script = job.write(&Secret::new("secret").unwrap()).unwrap();
         let mut command = Command::new(&script);
-        let output = command.env("SLURM_JOB_ID", "7").current_dir(dir.path()).output().unwrap();
+        let output = command
+            .env("SLURM_JOB_ID", "7")
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
         let folder = shared.join("f").display().to_string();
         assert_eq!(
             String::from_utf8(output.stdout).unwrap(),
@@ -468,14 +544,24 @@ mod tests {
         assert!(dir.path().join("a 'scratch' $folder").is_dir());
         assert!(!dir.path().join("owned").exists());
         let text = std::fs::read_to_string(&script).unwrap();
-        assert!(text.ends_with(&format!("# f, {folder}\n")) && !text.contains("secret"), "{text}");
+        assert!(
+            text.ends_with(&format!("# f, {folder}\n")) && !text.contains("secret"),
+            "{text}"
+        );
         for (path, mode) in [(shared.join("f"), 0o700), (shared.join("f/token"), 0o600)] {
-            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, mode, "{path:?}");
+            assert_eq!(
+                path.metadata().unwrap().permissions().mode() & 0o777,
+                mode,
+                "{path:?}"
+            );
         }
 
         // An array's task.
         let mut command = Command::new(&script);
-        command.env("SLURM_JOB_ID", "9").env("SLURM_ARRAY_JOB_ID", "8").env("SLURM_ARRAY_TASK_ID", "0");
+        command
+            .env("SLURM_JOB_ID", "9")
+            .env("SLURM_ARRAY_JOB_ID", "8")
+            .env("SLURM_ARRAY_TASK_ID", "0");
         let output = command.output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
         assert!(said.ends_with("<--label=fleet-job=8_0>\n"), "{said}");

@@ -47,12 +47,13 @@ pub struct CommandLine {
 }
 
 impl CommandLine {
-    fn new<T: Into<OsString>>(
-        program: &'static str,
-        args: impl IntoIterator<Item = T>,
-    ) -> Self {
+    fn new<T: Into<OsString>>(program: &'static str, args: impl IntoIterator<Item = T>) -> Self {
         let args = args.into_iter().map(Into::into).collect();
-        Self { program, args, script_as_input: false }
+        Self {
+            program,
+            args,
+            script_as_input: false,
+        }
     }
 }
 
@@ -77,7 +78,11 @@ impl System {
     /// Workers of one submission at most.
     #[must_use]
     pub fn per_submit(self) -> u32 {
-        if self == Self::Slurm { SLURM_ARRAY_MAX } else { 1 }
+        if self == Self::Slurm {
+            SLURM_ARRAY_MAX
+        } else {
+            1
+        }
     }
 
     /// What submits `count` jobs, of which there may be more than one only up to
@@ -104,7 +109,10 @@ impl System {
     #[must_use]
     pub fn submitted(self, answer: &str, count: u32) -> Option<Vec<Id>> {
         // Sites print notes before.
-        let last = answer.lines().map(str::trim).rfind(|line| !line.is_empty())?;
+        let last = answer
+            .lines()
+            .map(str::trim)
+            .rfind(|line| !line.is_empty())?;
         match self {
             Self::Slurm => {
                 // `ID` or `ID;CLUSTER`.
@@ -122,7 +130,9 @@ impl System {
             Self::GridEngine => is_number(last).then(|| vec![last.to_owned()]),
             Self::Lsf => {
                 // `Job <ID> is submitted to queue <NAME>.`
-                let line = answer.lines().find(|line| line.contains("is submitted to"))?;
+                let line = answer
+                    .lines()
+                    .find(|line| line.contains("is submitted to"))?;
                 let id = line.split('<').nth(1)?.split('>').next()?;
                 is_number(id).then(|| vec![id.to_owned()])
             }
@@ -135,7 +145,13 @@ impl System {
         match self {
             Self::Slurm => CommandLine::new(
                 "squeue",
-                ["--noheader", "--array", "--me", "--format=%i %T", &format!("--name={name}")],
+                [
+                    "--noheader",
+                    "--array",
+                    "--me",
+                    "--format=%i %T",
+                    &format!("--name={name}"),
+                ],
             ),
             Self::Pbs | Self::Torque => CommandLine::new("qselect", ["-N", name]),
             Self::GridEngine => CommandLine::new("qstat", ["-r"]),
@@ -153,7 +169,10 @@ impl System {
     /// understood.
     #[must_use]
     pub fn listed(self, answer: &str, name: &str) -> Option<Vec<(Id, State)>> {
-        let lines = answer.lines().map(str::trim).filter(|line| !line.is_empty());
+        let lines = answer
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty());
         match self {
             Self::GridEngine => Some(grid_engine_list(answer, name)),
             Self::Slurm | Self::Lsf => {
@@ -164,7 +183,11 @@ impl System {
                         return None;
                     }
                     let word = word.trim();
-                    let state = if self == Self::Slurm { slurm_state(word) } else { lsf_state(word) };
+                    let state = if self == Self::Slurm {
+                        slurm_state(word)
+                    } else {
+                        lsf_state(word)
+                    };
                     jobs.extend(state.map(|state| (id.to_owned(), state)));
                 }
                 Some(jobs)
@@ -210,7 +233,9 @@ fn is_number(text: &str) -> bool {
 fn is_id(text: &str) -> bool {
     text.len() <= 255
         && text.starts_with(|c: char| c.is_ascii_digit())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-[]+".contains(c))
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.-[]+".contains(c))
 }
 
 /// squeue(1), JOB STATE CODES.
@@ -247,7 +272,11 @@ fn grid_engine_list(answer: &str, name: &str) -> Vec<(Id, State)> {
         if let [id, _, _, _, state, ..] = words[..]
             && is_number(id)
         {
-            let state = if state.contains(['w', 'h', 'E']) { State::Queued } else { State::Running };
+            let state = if state.contains(['w', 'h', 'E']) {
+                State::Queued
+            } else {
+                State::Running
+            };
             current = Some((id.to_owned(), state));
         }
     }
@@ -260,16 +289,27 @@ mod tests {
 
     use super::*;
 
-    const ALL: [System; 5] =
-        [System::Slurm, System::Pbs, System::Torque, System::GridEngine, System::Lsf];
+    const ALL: [System; 5] = [
+        System::Slurm,
+        System::Pbs,
+        System::Torque,
+        System::GridEngine,
+        System::Lsf,
+    ];
 
     #[test]
     fn answers_of_submissions_are_read() {
         let ids = |system: System, answer, count| system.submitted(answer, count);
         let some = |ids: &[&str]| Some(ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>());
         assert_eq!(ids(System::Slurm, "17\n", 1), some(&["17"]));
-        assert_eq!(ids(System::Slurm, "note\n17;north\n\n", 2), some(&["17_0", "17_1"]));
-        assert_eq!(ids(System::Pbs, "17.head.site\n", 1), some(&["17.head.site"]));
+        assert_eq!(
+            ids(System::Slurm, "note\n17;north\n\n", 2),
+            some(&["17_0", "17_1"])
+        );
+        assert_eq!(
+            ids(System::Pbs, "17.head.site\n", 1),
+            some(&["17.head.site"])
+        );
         assert_eq!(ids(System::GridEngine, "17\n", 1), some(&["17"]));
         let lsf = "Job <17> is submitted to default queue <normal>.\n";
         assert_eq!(ids(System::Lsf, lsf, 1), some(&["17"]));
@@ -285,16 +325,30 @@ mod tests {
         use State::{Queued, Running, Unknown};
         let list = |system: System, answer| {
             let jobs = system.listed(answer, "fleet")?;
-            Some(jobs.into_iter().map(|(id, state)| format!("{id} {state:?}")).collect::<Vec<_>>())
+            Some(
+                jobs.into_iter()
+                    .map(|(id, state)| format!("{id} {state:?}"))
+                    .collect::<Vec<_>>(),
+            )
         };
         let some = |jobs: &[(&str, State)]| {
-            Some(jobs.iter().map(|(id, state)| format!("{id} {state:?}")).collect::<Vec<_>>())
+            Some(
+                jobs.iter()
+                    .map(|(id, state)| format!("{id} {state:?}"))
+                    .collect::<Vec<_>>(),
+            )
         };
         let slurm = "1 PENDING\n2_0 RUNNING\n 2_1   COMPLETING\n3 CANCELLED\n";
         let expected = [("1", Queued), ("2_0", Running), ("2_1", Running)];
         assert_eq!(list(System::Slurm, slurm), some(&expected));
-        assert_eq!(list(System::Pbs, "1.head\n2.head\n"), some(&[("1.head", Unknown), ("2.head", Unknown)]));
-        assert_eq!(list(System::Lsf, "1 PEND\n2 RUN\n3 EXIT\n"), some(&[("1", Queued), ("2", Running)]));
+        assert_eq!(
+            list(System::Pbs, "1.head\n2.head\n"),
+            some(&[("1.head", Unknown), ("2.head", Unknown)])
+        );
+        assert_eq!(
+            list(System::Lsf, "1 PEND\n2 RUN\n3 EXIT\n"),
+            some(&[("1", Queued), ("2", Running)])
+        );
         let sge = "job-ID  prior   name       user   state submit/start at     queue  slots\n\
                    --------------------------------------------\n\
                    \x20   1 0.55500 fleet      me     r     11/22/2026 00:00:00 all.q@n1  1\n\
@@ -303,7 +357,10 @@ mod tests {
                    \x20      Full jobname:     fleet-elsewhere\n\
                    \x20   3 0.00000 fleet      me     Eqw   11/22/2026 00:00:00   1\n\
                    \x20      Full jobname:     fleet\n";
-        assert_eq!(list(System::GridEngine, sge), some(&[("1", Running), ("3", Queued)]));
+        assert_eq!(
+            list(System::GridEngine, sge),
+            some(&[("1", Running), ("3", Queued)])
+        );
         for system in ALL {
             assert_eq!(list(system, ""), some(&[]));
         }

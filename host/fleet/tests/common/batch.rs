@@ -45,7 +45,10 @@ impl Coordinator for FakeCoordinator {
         }
         fleet.clone_into(&mut self.fleet);
         let waiting = self.waiting.load(Ordering::Relaxed);
-        let workers = workers(fleet).into_keys().map(|id| (id, waiting == 0)).collect();
+        let workers = workers(fleet)
+            .into_keys()
+            .map(|id| (id, waiting == 0))
+            .collect();
         Ok(Observation { waiting, workers })
     }
 
@@ -99,7 +102,12 @@ impl Fleet {
             let say = |text: &str| words.lock().unwrap().push(text.to_owned());
             run(settings, &secret, own, stopped, say).await
         });
-        Self { coordinator, said, stop, task }
+        Self {
+            coordinator,
+            said,
+            stop,
+            task,
+        }
     }
 
     pub fn waiting(&self, waiting: u64) {

@@ -40,7 +40,9 @@ pub fn unpack(name: &str, packages: &[&str]) -> Result<Unpacked, String> {
     }
     let architecture = run(Command::new("dpkg").arg("--print-architecture"))?;
     if architecture.trim() != "amd64" {
-        return Err(format!("packages are fetched for amd64 only, this is {architecture}"));
+        return Err(format!(
+            "packages are fetched for amd64 only, this is {architecture}"
+        ));
     }
     let work = home.join("work");
     let _ = fs::remove_dir_all(&work);
@@ -50,9 +52,19 @@ pub fn unpack(name: &str, packages: &[&str]) -> Result<Unpacked, String> {
         run(apt(&work, true).arg("update"))?;
         download(&work, packages, true)?;
     }
-    for entry in fs::read_dir(&work).map_err(|error| error.to_string())?.flatten() {
-        if entry.path().extension().is_some_and(|ending| ending == "deb") {
-            run(Command::new("dpkg").arg("-x").arg(entry.path()).arg(work.join("unpacked")))?;
+    for entry in fs::read_dir(&work)
+        .map_err(|error| error.to_string())?
+        .flatten()
+    {
+        if entry
+            .path()
+            .extension()
+            .is_some_and(|ending| ending == "deb")
+        {
+            run(Command::new("dpkg")
+                .arg("-x")
+                .arg(entry.path())
+                .arg(work.join("unpacked")))?;
         }
     }
     fs::rename(work.join("unpacked"), &root).map_err(|error| error.to_string())?;
@@ -67,20 +79,32 @@ fn download(work: &Path, packages: &[&str], private_lists: bool) -> Result<Strin
 fn apt(work: &Path, private_lists: bool) -> Command {
     let mut command = Command::new("apt-get");
     // The sandbox user `_apt` could not write into a private folder.
-    command.current_dir(work).args(["-o", "APT::Sandbox::User=root", "-q"]);
+    command
+        .current_dir(work)
+        .args(["-o", "APT::Sandbox::User=root", "-q"]);
     if private_lists {
-        command.arg("-o").arg(format!("Dir::State::lists={}", work.join("lists").display()));
-        command.arg("-o").arg(format!("Dir::Cache={}", work.display()));
+        command.arg("-o").arg(format!(
+            "Dir::State::lists={}",
+            work.join("lists").display()
+        ));
+        command
+            .arg("-o")
+            .arg(format!("Dir::Cache={}", work.display()));
     }
     command
 }
 
 fn run(command: &mut Command) -> Result<String, String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    let output = command
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
         let errors = String::from_utf8_lossy(&output.stderr);
-        Err(format!("{command:?}: {}", errors.lines().last().unwrap_or_default()))
+        Err(format!(
+            "{command:?}: {}",
+            errors.lines().last().unwrap_or_default()
+        ))
     }
 }

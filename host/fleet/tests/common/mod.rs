@@ -53,7 +53,10 @@ while :; do sleep 0.05; done
 pub fn joined() -> String {
     use ring::digest::{SHA256, digest};
     let hash = digest(&SHA256, format!("{TOKEN}\n").as_bytes());
-    let hash: String = hash.as_ref()[..4].iter().map(|b| format!("{b:02x}")).collect();
+    let hash: String = hash.as_ref()[..4]
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
     format!("joined with a token of mode 600 and hash {hash}")
 }
 
@@ -77,12 +80,14 @@ pub fn files_with(dir: &Path, needle: &str) -> Vec<PathBuf> {
 pub fn seen_in_proc(needle: &str) -> bool {
     let own = std::process::id().to_string();
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    entries.filter(|entry| *entry.file_name() != *own).any(|entry| {
-        ["cmdline", "environ"].iter().any(|file| {
-            std::fs::read(entry.path().join(file))
-                .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(needle))
+    entries
+        .filter(|entry| *entry.file_name() != *own)
+        .any(|entry| {
+            ["cmdline", "environ"].iter().any(|file| {
+                std::fs::read(entry.path().join(file))
+                    .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(needle))
+            })
         })
-    })
 }
 
 pub fn alive(pid: u32) -> bool {

@@ -7,7 +7,7 @@
 //! program. So one login does it all, and the token is in no list of processes.
 //!
 //! The script answers with lines that begin with [`MARK`]; other lines, such as greetings of login
-//! scripts, are passed over. [`Said`] is such a line, [`start`](crate::remote::start) decides what to
+//! scripts, are passed over. [`Said`] is such a line, [`start`] decides what to
 //! answer.
 
 pub(crate) mod script;
