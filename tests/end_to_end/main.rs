@@ -15,6 +15,7 @@ mod network;
 mod new_project;
 mod plugins;
 mod trouble;
+mod tune;
 mod workers;
 
 use std::path::PathBuf;

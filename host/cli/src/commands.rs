@@ -11,4 +11,5 @@ pub mod run;
 pub mod shell;
 pub mod solve;
 pub mod submit;
+pub mod tune;
 pub mod worker;

@@ -117,7 +117,14 @@ impl From<ClientError> for Failure {
             ClientError::Unexpected | ClientError::Damaged(_) => {
                 Self::new(Exit::Incompatible, error)
             }
-            ClientError::TooLarge(_) | ClientError::Codec(_) => Self::usage(error),
+            ClientError::TooLarge(_)
+            | ClientError::Codec(_)
+            | ClientError::Removed(_)
+            | ClientError::Lengths(..) => Self::usage(error),
+            ClientError::NoSuchWorker { .. } => {
+                Self::new(Exit::NotFound, error).next("List workers with: optwasm workers")
+            }
+            ClientError::TooFewWorkers { .. } => Self::new(Exit::TimedOut, error),
             ClientError::Job(_) => Self::new(Exit::JobsFailed, error),
             ClientError::Io(_) => Self::new(Exit::Storage, error),
             ClientError::Request(error) => {

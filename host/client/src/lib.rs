@@ -23,9 +23,11 @@
 
 mod batch;
 mod connection;
+mod holds;
 #[cfg(feature = "local")]
 mod local;
 mod map;
+mod pool;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -44,9 +46,10 @@ use optwasm_protocol::transfer::{self, TransferError};
 use optwasm_protocol::{BLOB_MAX, INLINE_MAX, Link, Stream};
 
 pub use batch::{Batch, Results, Watch};
+pub use holds::{Holds, Pushed};
 #[cfg(feature = "local")]
 pub use local::LocalConfig;
-pub use map::JobFailed;
+pub use map::{JobFailed, Mapped, zip};
 pub use optwasm_protocol::message::{
     AttemptEnd, BatchSpec, BatchStatus, Change, CoordinatorStatus, Ending, ErrorCode, Explanation,
     Instance, LimitsChange, Memo, Order, Phase, Which, WorkerInfo, WorkerStatus,
@@ -55,6 +58,7 @@ pub use optwasm_protocol::{
     BatchId, ContentId, Incumbent, JobId, Limits, LogRecord, Outcome, Payload, Profile, Report,
     Role, Seed, Template, Token, WorkerId,
 };
+pub use pool::{Pool, Scattered, Seat};
 
 /// Name and version of this software, as the coordinator sees it.
 const SOFTWARE: &str = concat!("optwasm-client/", env!("CARGO_PKG_VERSION"));
@@ -89,6 +93,28 @@ pub enum ClientError {
     /// A job of a typed call failed.
     #[error(transparent)]
     Job(#[from] JobFailed),
+    /// A blob was removed and is used afterwards. Push it again.
+    #[error("the blob {0} was removed")]
+    Removed(ContentId),
+    /// There is no worker with this number.
+    #[error("there is no worker {worker}; there are {numbers:?}")]
+    NoSuchWorker {
+        /// The number asked for.
+        worker: usize,
+        /// Those that there are.
+        numbers: Vec<usize>,
+    },
+    /// Fewer workers are connected than are needed. Start more, or wait for longer.
+    #[error("{there} workers are connected; {workers} are needed")]
+    TooFewWorkers {
+        /// How many are needed.
+        workers: usize,
+        /// How many there are.
+        there: usize,
+    },
+    /// There are not as many of one argument as of the other. Nothing was sent.
+    #[error("{0} of one argument and {1} of the other")]
+    Lengths(usize, usize),
     /// A file or this machine failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -287,7 +313,7 @@ impl Client {
 
     async fn submit_as<I>(
         &self,
-        mut spec: BatchSpec,
+        spec: BatchSpec,
         inputs: I,
         wait: bool,
     ) -> Result<Batch<'_>, ClientError>
@@ -295,9 +321,6 @@ impl Client {
         I: IntoIterator,
         I::Item: Into<Bytes>,
     {
-        if spec.id.is_none() {
-            spec.id = self.connection.unique_key()?;
-        }
         let mut payloads = Vec::new();
         for input in inputs {
             let input: Bytes = input.into();
@@ -307,6 +330,31 @@ impl Client {
             } else {
                 Payload::Inline(input)
             });
+        }
+        self.submit_these(spec, payloads, wait).await
+    }
+
+    /// As [`submit`](Self::submit), of inputs some of which have been put as blobs.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]; nothing runs then.
+    pub async fn submit_payloads(
+        &self,
+        spec: BatchSpec,
+        inputs: Vec<Payload>,
+    ) -> Result<Batch<'_>, ClientError> {
+        self.submit_these(spec, inputs, true).await
+    }
+
+    async fn submit_these(
+        &self,
+        mut spec: BatchSpec,
+        payloads: Vec<Payload>,
+        wait: bool,
+    ) -> Result<Batch<'_>, ClientError> {
+        if spec.id.is_none() {
+            spec.id = self.connection.unique_key()?;
         }
         let spec = Box::new(spec);
         let submit = async |link: Link| {

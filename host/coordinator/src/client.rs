@@ -2,6 +2,7 @@
 //! and gives what is large.
 
 pub(crate) mod blobs;
+mod holds;
 mod submit;
 
 use std::time::Duration;
@@ -133,7 +134,8 @@ fn allows(role: Role, request: &Request) -> bool {
         // Large outputs are blobs, and who knows a blob's name may read it.
         Request::GetBlob(_) => true,
         Request::PutBlob(..) | Request::Missing(_) => role != Role::Read,
-        Request::Submit { .. }
+        Request::Hold
+        | Request::Submit { .. }
         | Request::Cancel(_)
         | Request::Retry { .. }
         | Request::Remove(_) => {
@@ -192,6 +194,7 @@ async fn answer<S: Store>(
         }
         Request::PutBlob(id, len) => return blobs::put(coordinator, id, len, stream).await,
         Request::GetBlob(id) => return blobs::get(coordinator, id, stream).await,
+        Request::Hold => return holds::serve(coordinator, stream).await,
         Request::Submit { spec, wait } => submit::submit(coordinator, *spec, wait, stream).await?,
         Request::Batch(batch) => {
             let status = inner.hub.borrow().status(batch);

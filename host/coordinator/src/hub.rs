@@ -155,6 +155,8 @@ pub enum Out {
     Recall(JobId, u32),
     /// No job of this batch will follow.
     Forget(BatchId),
+    /// Nobody needs this blob any more.
+    Discard(ContentId),
     /// So many reports of this connection are safe.
     Stored(u64),
     /// Finish what runs and leave.
@@ -581,6 +583,7 @@ fn scheduled(spec: &BatchSpec, jobs: u32, memory: u64) -> sched::BatchSpec {
         priority: spec.priority,
         memory,
         labels: spec.require.clone(),
+        home: spec.home.map(worker),
         retries: spec.retries,
         ..sched::BatchSpec::default()
     }

@@ -218,6 +218,15 @@ async fn write<S: Store>(
                     templates.remove(&batch);
                     ToWorker::Forget(batch)
                 }
+                Out::Discard(id) => {
+                    let mut all = vec![id];
+                    while let Some(Out::Discard(id)) =
+                        outbox.next_if(|next| matches!(next, Out::Discard(_)))
+                    {
+                        all.push(id);
+                    }
+                    ToWorker::Discard(all)
+                }
                 Out::Stored(reports) => ToWorker::Stored(reports),
                 Out::Drain => ToWorker::Drain,
                 Out::Leave => ToWorker::Leave,

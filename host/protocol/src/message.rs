@@ -80,6 +80,9 @@ pub enum ToWorker {
     /// No job of this batch will follow.
     #[serde(rename = "f")]
     Forget(BatchId),
+    /// Nobody needs these blobs any more: drop them.
+    #[serde(rename = "b")]
+    Discard(Vec<ContentId>),
     /// The first so many reports of this connection are stored, or of no more use: the worker may
     /// forget them.
     #[serde(rename = "s")]
@@ -165,6 +168,11 @@ pub struct BatchSpec {
     /// [`ATTACHED_GRACE`](crate::ATTACHED_GRACE).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub attached: bool,
+    /// The worker that its jobs go to for as long as that one is there: connected or within its
+    /// lease, with the labels and memory that they need, not draining and not put aside. After that
+    /// they go to any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<WorkerId>,
 }
 
 /// Whether a job may be answered by the result of an identical one.
@@ -204,6 +212,7 @@ impl BatchSpec {
             memo: Memo::default(),
             verify: one(),
             attached: false,
+            home: None,
         }
     }
 }
@@ -264,6 +273,9 @@ pub enum Request {
     PutBlob(ContentId, u64),
     /// Send this blob. Answered by [`Response::Blob`], then the bytes, unframed.
     GetBlob(ContentId),
+    /// Keep blobs for as long as this stream lives, which [`HoldChange`]s name; each is answered by
+    /// [`Response::Done`].
+    Hold,
     /// Run these jobs: inputs follow in [`SubmitPart`]s. Answered by [`Response::Submitted`]. Where
     /// too many jobs are queued, `wait` tells whether to wait for room or to fail.
     Submit {
@@ -324,6 +336,15 @@ pub enum Request {
         /// Whether its workers are to leave at once.
         with_workers: bool,
     },
+}
+
+/// What a client that holds blobs changes. The same blob may be held several times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HoldChange {
+    /// Keep this one, which is there.
+    Add(ContentId),
+    /// Keep it once less. One that nobody holds and no batch names is dropped, here and at workers.
+    Drop(ContentId),
 }
 
 /// How the limits of jobs change when they run again.

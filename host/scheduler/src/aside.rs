@@ -1,5 +1,6 @@
 //! Workers that fail by their own fault are put aside while others can do their work.
 
+use crate::class::Class;
 use crate::scheduler::{Scheduler, ignored};
 use crate::{Distrust, Effect, Ignored, JobId, OutcomeClass, WorkerId};
 
@@ -52,6 +53,7 @@ impl Scheduler {
         let (is_away, slots) = (worker.away_since.is_some(), worker.slots());
         let unstarted: Vec<JobId> = worker.held.values().skip(slots).copied().collect();
         self.leave_classes(id);
+        self.rehome(id);
         effects.push(Effect::PutAside { worker: id });
         for job in unstarted {
             let batch = self.batches.get_mut(&job.batch);
@@ -74,13 +76,23 @@ impl Scheduler {
         let Some(worker) = self.workers.get(&id) else {
             return false;
         };
-        let is_other = |other: &&WorkerId| **other != id;
-        let mut others = self.workers.iter().filter(|(other, _)| is_other(other));
-        others.any(|(_, other)| other.takes_jobs() && other.spec.slots > 0)
-            && self.classes.values().all(|class| {
-                !class.requirements.match_worker(&worker.spec)
-                    || class.workers.iter().any(|other| is_other(&other))
-            })
+        let others = || {
+            let others = self.workers.iter().filter(|(other, _)| **other != id);
+            others.filter(|(_, other)| other.takes_jobs() && other.spec.slots > 0)
+        };
+        let is_left = |class: &Class| {
+            if class.requirements.home == Some(id) {
+                // It would be at home anywhere then.
+                others().any(|(_, other)| class.requirements.match_spec(&other.spec))
+            } else {
+                class.workers.iter().any(|other| *other != id)
+            }
+        };
+        others().next().is_some()
+            && self
+                .classes
+                .values()
+                .all(|class| !self.admits(&class.requirements, id, worker) || is_left(class))
     }
 
     /// Takes workers back that were put aside, where nobody else is left for what they can run.
@@ -90,15 +102,16 @@ impl Scheduler {
                 .workers
                 .iter()
                 .filter(|(_, w)| w.aside && w.is_present());
-            let needed = aside.find(|(_, worker)| {
+            let needed = aside.find(|&(&id, worker)| {
                 self.classes.values().any(|class| {
-                    class.workers.is_empty() && class.requirements.match_worker(&worker.spec)
+                    class.workers.is_empty() && self.admits(&class.requirements, id, worker)
                 })
             });
             let Some((&id, _)) = needed else { return };
             if let Some(worker) = self.workers.get_mut(&id) {
                 worker.aside = false;
             }
+            self.rehome(id);
             self.enter_classes(id);
             self.wake.push(id);
         }

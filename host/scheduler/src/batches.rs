@@ -49,6 +49,7 @@ impl Scheduler {
         let requirements = Requirements {
             labels: spec.labels.clone(),
             memory: spec.memory,
+            home: spec.home,
         };
         let id = self
             .class_ids
@@ -57,15 +58,9 @@ impl Scheduler {
             .unwrap_or_else(|| {
                 let id = self.next_class;
                 self.next_class += 1;
-                let mut class = Class::new(requirements.clone());
-                for (&worker_id, worker) in &mut self.workers {
-                    if worker.takes_jobs() && requirements.match_worker(&worker.spec) {
-                        class.workers.insert(worker_id);
-                        worker.classes.push(id);
-                    }
-                }
-                self.classes.insert(id, class);
+                self.classes.insert(id, Class::new(requirements.clone()));
                 self.class_ids.insert(requirements, id);
+                self.choose_members(id);
                 id
             });
         if let Some(class) = self.classes.get_mut(&id) {

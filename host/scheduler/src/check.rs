@@ -112,7 +112,7 @@ impl Scheduler {
                 format!("class {class_id}: has no batch"),
             )?;
             for (&id, worker) in &self.workers {
-                let could = class.requirements.match_worker(&worker.spec);
+                let could = self.admits(&class.requirements, id, worker);
                 let matches = could && worker.takes_jobs();
                 ensure(
                     !(could && worker.aside && worker.is_present() && class.workers.is_empty()),

@@ -17,6 +17,8 @@ pub(crate) type Pass = u128;
 pub(crate) struct Requirements {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) memory: u64,
+    /// The worker that has to be it, while [`Scheduler::is_home`](crate::Scheduler) says so.
+    pub(crate) home: Option<WorkerId>,
 }
 
 impl Requirements {
@@ -26,7 +28,8 @@ impl Requirements {
             .all(|(key, value)| spec.labels.get(key) == Some(value))
     }
 
-    pub(crate) fn match_worker(&self, spec: &WorkerSpec) -> bool {
+    /// Whether a worker has what they ask for, its home aside.
+    pub(crate) fn match_spec(&self, spec: &WorkerSpec) -> bool {
         spec.slots > 0 && spec.memory >= self.memory && self.labels_match(spec)
     }
 }

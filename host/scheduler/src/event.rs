@@ -22,6 +22,10 @@ pub struct BatchSpec {
     pub memory: u64,
     /// Labels a worker must have, with these values. Default none.
     pub labels: BTreeMap<String, String>,
+    /// The one worker that its jobs go to, for as long as that worker takes jobs or may come back to
+    /// take some: it is known, has what they ask for, is not draining and not put aside. Else they go
+    /// to any. Default none.
+    pub home: Option<WorkerId>,
     /// How often one job is tried again after reports that ask for it ([`Then::Retry`]). Default 2.
     pub retries: u32,
     /// A job that takes this many workers down with it is given up, at least 1. With 1 nobody can
@@ -37,6 +41,7 @@ impl Default for BatchSpec {
             priority: 0,
             memory: 0,
             labels: BTreeMap::new(),
+            home: None,
             retries: 2,
             loss_limit: 3,
         }
@@ -90,7 +95,8 @@ pub enum Then {
     /// then it is final.
     Retry,
     /// The job waits for a worker that has not had it under `Confirm`, and for as long as it takes:
-    /// several workers are to come to the same result, and the caller compares.
+    /// several workers are to come to the same result, and the caller compares. Not for batches that
+    /// have a home: they have no other worker.
     Confirm,
 }
 

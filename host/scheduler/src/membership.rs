@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::batch::Held;
+use crate::class::{ClassId, Requirements};
 use crate::scheduler::{Return, Scheduler, ignored, served};
+use crate::worker::Worker;
 use crate::{Claim, Effect, Ignored, JobId, Time, Verdict, WorkerId, WorkerSpec};
 
 impl Scheduler {
@@ -35,6 +37,7 @@ impl Scheduler {
             }
             None => worker.draining = false,
         }
+        self.rehome(id);
         self.enter_classes(id);
         for &claim in holds {
             if !self.keep(id, claim) && !self.adopt(now, id, claim) {
@@ -66,6 +69,7 @@ impl Scheduler {
         worker.spec = spec;
         worker.away_since = Some(now);
         self.leases.insert((now, id));
+        self.rehome(id);
         for &claim in holds {
             self.adopt(now, id, claim);
         }
@@ -184,6 +188,7 @@ impl Scheduler {
         if let Some(since) = self.workers.remove(&id).and_then(|w| w.away_since) {
             self.leases.remove(&(since, id));
         }
+        self.rehome(id);
         self.take_back();
         self.wake_all();
     }
@@ -195,37 +200,101 @@ impl Scheduler {
         };
         worker.draining = true;
         self.leave_classes(id);
+        self.rehome(id);
         self.take_back();
         self.wake_all();
     }
 
+    /// Whether a worker, if it takes jobs, may have those that require this.
+    pub(crate) fn admits(
+        &self,
+        requirements: &Requirements,
+        id: WorkerId,
+        worker: &Worker,
+    ) -> bool {
+        requirements.match_spec(&worker.spec)
+            && requirements
+                .home
+                .is_none_or(|home| home == id || !self.is_home(home, requirements))
+    }
+
+    /// Whether the worker that is named as the home of jobs has them to itself.
+    fn is_home(&self, home: WorkerId, requirements: &Requirements) -> bool {
+        self.workers.get(&home).is_some_and(|worker| {
+            !worker.draining && !worker.aside && requirements.match_spec(&worker.spec)
+        })
+    }
+
     pub(crate) fn enter_classes(&mut self, id: WorkerId) {
-        let worker = self.workers.get_mut(&id);
-        let Some(worker) = worker.filter(|worker| worker.takes_jobs()) else {
+        let Some(worker) = self.workers.get(&id).filter(|worker| worker.takes_jobs()) else {
             return;
         };
-        let mut reached = Vec::new();
-        for (&class_id, class) in &mut self.classes {
-            if class.requirements.match_worker(&worker.spec) {
-                if class.workers.is_empty() {
-                    reached.push(class_id);
-                }
-                class.workers.insert(id);
-                worker.classes.push(class_id);
-            }
+        let entered = self
+            .classes
+            .iter()
+            .filter(|(_, class)| self.admits(&class.requirements, id, worker));
+        let entered: Vec<ClassId> = entered.map(|(&class, _)| class).collect();
+        for class in entered {
+            self.enter(id, class);
+        }
+    }
+
+    /// Makes a worker that is not yet one of its workers one.
+    fn enter(&mut self, id: WorkerId, class_id: ClassId) {
+        let (Some(worker), Some(class)) =
+            (self.workers.get_mut(&id), self.classes.get_mut(&class_id))
+        else {
+            return;
+        };
+        let was_empty = class.workers.is_empty();
+        if class.workers.insert(id) {
+            worker.classes.push(class_id);
+        }
+        if !was_empty {
+            return;
         }
         // Batches that had no worker until now have neighbours now, and no arrears.
-        for class_id in reached {
-            let Some(class) = self.classes.get(&class_id) else {
+        for turn in class.ready.clone() {
+            let Some(batch) = self.batches.get(&turn.batch) else {
                 continue;
             };
-            for turn in class.ready.clone() {
-                let Some(batch) = self.batches.get(&turn.batch) else {
-                    continue;
-                };
-                let floor = served(&self.classes, &self.workers, batch);
-                self.change(turn.batch, |batch| batch.pass = batch.pass.max(floor));
+            let floor = served(&self.classes, &self.workers, batch);
+            self.change(turn.batch, |batch| batch.pass = batch.pass.max(floor));
+        }
+    }
+
+    /// Chooses the workers of a class anew.
+    pub(crate) fn choose_members(&mut self, class_id: ClassId) {
+        let Some(class) = self.classes.get(&class_id) else {
+            return;
+        };
+        let chosen = self.workers.iter().filter(|&(&id, worker)| {
+            worker.takes_jobs() && self.admits(&class.requirements, id, worker)
+        });
+        let chosen: BTreeSet<WorkerId> = chosen.map(|(&id, _)| id).collect();
+        let former: Vec<WorkerId> = class.workers.difference(&chosen).copied().collect();
+        for id in former {
+            if let Some(class) = self.classes.get_mut(&class_id) {
+                class.workers.remove(&id);
             }
+            if let Some(worker) = self.workers.get_mut(&id) {
+                worker.classes.retain(|&class| class != class_id);
+            }
+        }
+        for id in chosen {
+            self.enter(id, class_id);
+        }
+    }
+
+    /// A worker came, or is no home any longer: who may have the jobs that are at home with it?
+    pub(crate) fn rehome(&mut self, id: WorkerId) {
+        let homed = self
+            .classes
+            .iter()
+            .filter(|(_, class)| class.requirements.home == Some(id));
+        let homed: Vec<ClassId> = homed.map(|(&class, _)| class).collect();
+        for class in homed {
+            self.choose_members(class);
         }
     }
 

@@ -312,11 +312,11 @@ impl Scheduler {
                 self.behind(batch, index, class)
             };
         }
-        let away = self.workers.iter().filter(|(_, worker)| {
+        let away = self.workers.iter().filter(|&(&id, worker)| {
             worker.away_since.is_some()
                 && !worker.draining
                 && !worker.aside
-                && class.requirements.match_worker(&worker.spec)
+                && self.admits(&class.requirements, id, worker)
         });
         let mut away = away.map(|(id, _)| id).peekable();
         let has_had_it = !class.workers.is_empty() || away.peek().is_some();

@@ -253,4 +253,16 @@ pub trait Store: 'static {
     ///
     /// [`StoreError::Disk`].
     fn collect(&self) -> impl Future<Output = Result<u64, StoreError>>;
+
+    /// Keeps a blob until it is released as often as it was held, or the process ends; whether it is
+    /// there.
+    fn hold_blob(&self, id: ContentId) -> bool;
+
+    /// Releases a blob that was held. When nobody holds it any more and no batch refers to it, it is
+    /// removed; returns whether it was.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Disk`].
+    fn release_blob(&self, id: ContentId) -> impl Future<Output = Result<bool, StoreError>>;
 }

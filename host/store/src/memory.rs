@@ -52,7 +52,7 @@ struct Batch {
 #[derive(Debug)]
 struct Blob {
     bytes: Bytes,
-    /// Batches that refer to it.
+    /// Batches that refer to it, and how often it is held.
     users: u32,
     touched: u64,
 }
@@ -499,6 +499,25 @@ impl Store for MemoryStore {
     /// Room is made when it is needed.
     async fn collect(&self) -> Result<u64, StoreError> {
         Ok(0)
+    }
+
+    fn hold_blob(&self, id: ContentId) -> bool {
+        let mut state = self.0.borrow_mut();
+        let blob = state.blobs.get_mut(&id);
+        blob.map(|blob| blob.users += 1).is_some()
+    }
+
+    async fn release_blob(&self, id: ContentId) -> Result<bool, StoreError> {
+        let mut state = self.0.borrow_mut();
+        let Some(blob) = state.blobs.get_mut(&id).filter(|blob| blob.users > 0) else {
+            return Ok(false);
+        };
+        blob.users -= 1;
+        let is_unused = blob.users == 0;
+        if is_unused {
+            state.drop_blob(&id);
+        }
+        Ok(is_unused)
     }
 }
 

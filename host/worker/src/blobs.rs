@@ -37,6 +37,16 @@ impl BlobCache {
         })))
     }
 
+    /// Drops blobs that nobody needs any more; jobs that have them keep them.
+    pub(crate) fn discard(&self, ids: &[ContentId]) {
+        let mut state = self.0.borrow_mut();
+        for id in ids {
+            let gone = state.entries.remove(id);
+            let size = gone.and_then(|entry| entry.bytes.get().map(|bytes| bytes.len() as u64));
+            state.used -= size.unwrap_or(0).min(state.used);
+        }
+    }
+
     /// The blob `id`, from here or from the coordinator.
     pub(crate) async fn get(&self, link: &Link, id: ContentId) -> Result<Bytes, TransferError> {
         let cell = {

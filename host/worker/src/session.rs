@@ -216,6 +216,7 @@ async fn receive(session: &Rc<Session>, mut reader: Reader) -> Result<Left, Fram
             ToWorker::Forget(batch) => {
                 session.batches.borrow_mut().remove(&batch);
             }
+            ToWorker::Discard(ids) => session.worker.blobs.discard(&ids),
             ToWorker::Stored(count) => session.stored(count),
             ToWorker::Drain => session.drain(),
             ToWorker::Leave => return Ok(Left::Dismissed),

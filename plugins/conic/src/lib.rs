@@ -20,7 +20,7 @@ pub mod program;
 pub mod sdpa;
 mod solver;
 
-use optwasm_model::{Format, OptionError, ReadError, Solution};
+use optwasm_model::{Format, Model, OptionError, PatchError, ReadError, Solution, patch};
 
 use program::Program;
 pub use solver::{Settings, solve as solve_program};
@@ -31,6 +31,9 @@ pub enum SolveError {
     /// The input is not a valid file; mend it at the line named.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The input is a patch, and it or its base is at fault.
+    #[error(transparent)]
+    Patch(#[from] PatchError),
     /// An option is unknown or has a wrong value; mend it.
     #[error(transparent)]
     Option(#[from] OptionError),
@@ -68,13 +71,7 @@ pub fn solve(input: &[u8], settings: &Settings) -> Result<Solution, SolveError> 
 /// [`SolveError::Read`] and [`SolveError::Integers`].
 pub fn read(input: &[u8]) -> Result<Program, SolveError> {
     match Format::detect(input) {
-        Some(Format::Mps | Format::Lp | Format::Nl) => {
-            let model = optwasm_model::read(input)?;
-            if model.is_mixed_integer() {
-                return Err(SolveError::Integers);
-            }
-            Ok(Program::from_model(&model))
-        }
+        Some(Format::Mps | Format::Lp | Format::Nl) => of_model(&optwasm_model::read(input)?),
         Some(Format::Cbf) => cbf::read(input),
         Some(Format::Sdpa) => Ok(sdpa::read(input)?),
         Some(Format::Json) => json::read(input),
@@ -83,4 +80,28 @@ pub fn read(input: &[u8]) -> Result<Program, SolveError> {
         }
         .into()),
     }
+}
+
+/// As [`read`]; but the input may also be a patch of a model in MPS, LP or `.nl` format, whose file
+/// `blob` gives for its name.
+///
+/// # Errors
+///
+/// As [`read`], and [`SolveError::Patch`].
+pub fn read_with_blobs(
+    input: &[u8],
+    blob: impl FnOnce(&str) -> Option<Vec<u8>>,
+) -> Result<Program, SolveError> {
+    if patch::is_patch(input) {
+        of_model(&patch::resolve(input, blob)?)
+    } else {
+        read(input)
+    }
+}
+
+fn of_model(model: &Model) -> Result<Program, SolveError> {
+    if model.is_mixed_integer() {
+        return Err(SolveError::Integers);
+    }
+    Ok(Program::from_model(model))
 }

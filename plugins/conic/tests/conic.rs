@@ -338,3 +338,27 @@ fn clarabels_json_is_read() {
         );
     }
 }
+
+#[test]
+fn a_patch_of_a_model_in_a_blob_is_solved() {
+    use optwasm_model::{Patch, patch::PatchError};
+    use optwasm_plugin_conic::{read_with_blobs, solve_program};
+    const TEXT: &[u8] = b"min\n x + y\nst\n c: x + y >= 2\nend\n";
+    let mut patch = Patch::of("base", &optwasm_model::read(TEXT).unwrap());
+    // x² + y² − 2x: best at (1.5, 0.5).
+    patch.set_costs = vec![(0, -2.0), (1, 0.0)];
+    patch.add_quadratic = vec![(0, 2.0), (1, 2.0)];
+    let blob = |name: &str| (name == "base").then(|| TEXT.to_vec());
+    let program = read_with_blobs(&patch.to_cbor(), blob).unwrap();
+    let solution = solve_program(&program, &Settings::default()).unwrap();
+    assert_close(solution.objective.unwrap(), -0.5);
+    assert_close(solution.value("x").unwrap(), 1.5);
+    patch.integers = vec![(0, true)];
+    let error = |patch: &Patch, blob: fn(&str) -> Option<Vec<u8>>| {
+        read_with_blobs(&patch.to_cbor(), blob).unwrap_err()
+    };
+    let integers = error(&patch, |_| Some(TEXT.to_vec()));
+    assert!(matches!(integers, SolveError::Integers));
+    let none = error(&patch, |_| None);
+    assert!(matches!(none, SolveError::Patch(PatchError::NoBase { .. })));
+}

@@ -16,7 +16,7 @@ mod solver;
 
 use std::collections::HashMap;
 
-use optwasm_model::{Model, OptionError, Options, ReadError, Solution};
+use optwasm_model::{Model, OptionError, Options, PatchError, ReadError, Solution};
 
 /// Whether HiGHS is part of this build.
 pub const LINKED: bool = cfg!(highs);
@@ -45,6 +45,9 @@ pub enum SolveError {
     /// The input is not a valid file; mend it at the line named.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The input is a patch, and it or its base is at fault.
+    #[error(transparent)]
+    Patch(#[from] PatchError),
     /// An option is unknown or has a wrong value; mend it.
     #[error(transparent)]
     Option(#[from] OptionError),
@@ -77,21 +80,20 @@ pub fn solve(
     solve_model(&optwasm_model::read(input)?, None, options, observer)
 }
 
-/// As [`solve`], from a point that is known: a file that `optwasm solve --solution` or HiGHS wrote,
+/// As [`solve_model`], from a point that is known: a file that `optwasm solve --solution` or HiGHS wrote,
 /// or lines with the name of a variable and its value.
 ///
 /// # Errors
 ///
 /// As [`solve`].
 pub fn solve_from(
-    input: &[u8],
+    model: &Model,
     start: &str,
     options: Options,
     observer: &mut dyn Observer,
 ) -> Result<Solution, SolveError> {
-    let model = optwasm_model::read(input)?;
-    let start = values(&model, start).ok_or(SolveError::Start)?;
-    solve_model(&model, Some(&start), options, observer)
+    let start = values(model, start).ok_or(SolveError::Start)?;
+    solve_model(model, Some(&start), options, observer)
 }
 
 /// The values of the columns that `text` names; zero, or the bound nearest to it, of the others.

@@ -1,7 +1,7 @@
-//! The job: a model file in, a [`Solution`] out.
+//! The job: a model file in, or a patch of one that is a blob; a [`Solution`] out.
 
-use optwasm_model::{Options, Solution};
-use optwasm_plugin_highs::{Observer, SolveError, solve, solve_from};
+use optwasm_model::{Options, Solution, patch};
+use optwasm_plugin_highs::{Observer, SolveError, solve_from, solve_model};
 
 /// Tells the host.
 struct Host {
@@ -38,11 +38,13 @@ fn run(input: &[u8]) -> Result<Solution, SolveError> {
         fuel_at_start: optwasm_guest::fuel_left(),
     };
     let options = Options::of_job()?;
+    let blob = |name: &str| Some(optwasm_guest::blob(name)?.to_vec());
+    let model = patch::read::<SolveError>(input, blob)?;
     match optwasm_guest::blob("start") {
         Some(start) => {
             let start = start.to_vec();
-            solve_from(input, &String::from_utf8_lossy(&start), options, &mut host)
+            solve_from(&model, &String::from_utf8_lossy(&start), options, &mut host)
         }
-        None => solve(input, options, &mut host),
+        None => solve_model(&model, None, options, &mut host),
     }
 }

@@ -8,7 +8,7 @@
 mod dive;
 mod solver;
 
-use optwasm_model::{OptionError, Options, ReadError, Solution};
+use optwasm_model::{OptionError, Options, PatchError, ReadError, Solution};
 
 pub use solver::{MIP_GAP, solve_model};
 
@@ -18,6 +18,9 @@ pub enum SolveError {
     /// The input is not a valid file; mend it at the line named.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The input is a patch, and it or its base is at fault.
+    #[error(transparent)]
+    Patch(#[from] PatchError),
     /// An option is unknown or has a wrong value; mend it.
     #[error(transparent)]
     Option(#[from] OptionError),
@@ -49,10 +52,20 @@ pub fn solve(input: &[u8]) -> Result<Solution, SolveError> {
 /// A [`SolveError`] if `input` is not a model that this plugin can solve.
 pub fn solve_reporting(
     input: &[u8],
-    mut options: Options,
+    options: Options,
     report: impl FnMut(&Solution),
 ) -> Result<Solution, SolveError> {
+    let gap = gap(options)?;
+    solve_model(&optwasm_model::read(input)?, gap, report)
+}
+
+/// The relative gap that the options ask for; there are no others.
+///
+/// # Errors
+///
+/// An [`OptionError`].
+pub fn gap(mut options: Options) -> Result<f64, OptionError> {
     let gap = options.number("mip_rel_gap", 0.0..=f64::INFINITY, MIP_GAP)?;
     options.finish()?;
-    solve_model(&optwasm_model::read(input)?, gap, report)
+    Ok(gap)
 }

@@ -5,10 +5,11 @@
 //! share, and it contains no solver:
 //!
 //! - [`Model`]: a linear, mixed-integer or quadratic program;
-//! - [`mps`] and [`lp`]: readers of the MPS and CPLEX LP formats;
+//! - [`mps`] and [`lp`]: readers of the MPS and CPLEX LP formats, and a writer of the first;
 //! - [`nl`]: AMPL's `.nl` format, whose nonlinear programs have a model of
 //!   their own, and `.sol` files;
 //! - [`read`]: a [`Model`] from any of the three;
+//! - [`patch`]: changes to a model whose file the solver has already;
 //! - [`Format`]: which file format some bytes are in;
 //! - [`Options`]: the options of a solve, as the arguments of its job;
 //! - [`Solution`]: what every plugin returns, and its CBOR encoding.
@@ -23,12 +24,14 @@ mod model;
 pub mod mps;
 pub mod nl;
 mod options;
+pub mod patch;
 mod solution;
 
 pub use error::ReadError;
 pub use format::Format;
 pub use model::{Column, Entry, Model, Row, Sense};
 pub use options::{OptionError, Options};
+pub use patch::{Patch, PatchError};
 pub use solution::{Basis, FitStatistics, Solution, SolutionError, Status};
 
 /// Reads a linear or quadratic model in MPS, LP or `.nl` format, whichever

@@ -1,4 +1,4 @@
-//! Reader of MPS files: linear, mixed-integer and quadratic programs.
+//! Reader and writer of MPS files: linear, mixed-integer and quadratic programs.
 //!
 //! Both layouts are read: *free* (fields separated by blanks) and *fixed*
 //! (fields in set columns, where names may contain blanks). A file is taken as
@@ -29,10 +29,12 @@
 //! [`ReadError::Unsupported`].
 
 mod fields;
+mod write;
 
 use std::collections::HashMap;
 
 use self::fields::{Layout, finite, number, sense};
+pub use self::write::{WriteError, write};
 use crate::{Column, Entry, Model, ReadError, Row};
 
 /// CPLEX, Gurobi and HiGHS take a bound of this magnitude for infinite.

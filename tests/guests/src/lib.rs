@@ -81,3 +81,38 @@ pub fn burn(millions: u64, seed: u64) -> u64 {
             .wrapping_add(1_442_695_040_888_963_407)
     })
 }
+
+/// Input of `objective`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The parameters.
+    pub config: Parameters,
+    /// The budget.
+    pub budget: f64,
+    /// Iteration, stage and index of the configuration.
+    pub id: [u32; 3],
+    /// A seed.
+    pub seed: u64,
+}
+
+/// Parameters of `objective`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Parameters {
+    /// The one that is searched for.
+    pub x: f64,
+    /// Below this it panics.
+    #[serde(default)]
+    pub crash: f64,
+    /// Milliseconds that it takes.
+    #[serde(default)]
+    pub sleep: u64,
+}
+
+/// Output of `objective`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Lower is better.
+    pub loss: f64,
+    /// The identity that it was given.
+    pub info: [u32; 3],
+}

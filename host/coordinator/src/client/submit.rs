@@ -88,6 +88,9 @@ fn check(spec: &BatchSpec) -> Result<(), String> {
     if !(1..=VERIFY_MAX).contains(&spec.verify) {
         return Err(format!("1 to {VERIFY_MAX} workers can be asked to agree"));
     }
+    if spec.verify > 1 && spec.home.is_some() {
+        return Err("jobs at home with one worker cannot be confirmed by another".to_owned());
+    }
     if let Some(name) = spec
         .retry_on
         .iter()

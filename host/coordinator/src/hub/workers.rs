@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use optwasm_protocol::message::{Instance, WorkerInfo};
-use optwasm_protocol::{JobId, WorkerId};
+use optwasm_protocol::{ContentId, JobId, WorkerId};
 use optwasm_scheduler as sched;
 use optwasm_store::{Record, Store};
 use tokio::sync::Notify;
@@ -241,6 +241,16 @@ impl<S: Store> Hub<S> {
         let connected: Vec<WorkerId> = connected.map(|(id, _)| *id).collect();
         for id in connected {
             self.tell(id, Out::Leave);
+        }
+    }
+
+    /// Has all connected workers drop a blob.
+    pub fn discard(&mut self, blob: ContentId) {
+        let all = self.workers.iter();
+        let connected = all.filter(|(_, peer)| peer.connection.is_some());
+        let connected: Vec<WorkerId> = connected.map(|(id, _)| *id).collect();
+        for id in connected {
+            self.tell(id, Out::Discard(blob));
         }
     }
 

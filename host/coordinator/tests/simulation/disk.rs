@@ -335,6 +335,14 @@ impl Store for ModelStore {
     async fn collect(&self) -> Result<u64, StoreError> {
         Ok(0)
     }
+
+    fn hold_blob(&self, _: ContentId) -> bool {
+        true
+    }
+
+    async fn release_blob(&self, _: ContentId) -> Result<bool, StoreError> {
+        Ok(false)
+    }
 }
 
 impl Drop for ModelStore {

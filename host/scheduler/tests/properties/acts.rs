@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use optwasm_scheduler::{
-    BatchId, Claim, Distrust, Event, JobId, Known, OutcomeClass, Scheduler, Then, WorkerId,
-    WorkerSpec,
+    BatchId, BatchSpec, Claim, Distrust, Event, JobId, Known, OutcomeClass, Scheduler, Then,
+    WorkerId, WorkerSpec,
 };
 use proptest::sample::Index;
 
@@ -223,6 +223,12 @@ impl World {
         let queue = &mut self.workers.get_mut(&worker).unwrap().queue;
         queue.retain(|&queued| queued != claim);
         let Claim { job, attempt } = claim;
+        let has_home = |(spec, _): &(BatchSpec, bool)| spec.home.is_some();
+        let then = match then {
+            // There is nobody else to confirm it.
+            Then::Confirm if self.batches.get(&job.batch).is_some_and(has_home) => Then::Decide,
+            then => then,
+        };
         self.wire.push(Event::Finished {
             worker,
             job,

@@ -6,7 +6,7 @@ use optwasm_scheduler::{
     Claim, Effect, Event, JobId, JobState, RetryReason, Then, Time, Verdict, WaitReason, WorkerId,
 };
 
-use crate::world::{Expected, Job, State, World, matches};
+use crate::world::{Expected, Job, State, World};
 
 impl World {
     pub fn step(&mut self, event: Event) {
@@ -64,7 +64,7 @@ impl World {
                     );
                     let never = &self.jobs[&job].never;
                     let mut takers = self.workers.iter().filter(|(id, other)| {
-                        self.matches(other, job)
+                        self.matches(**id, job)
                             && !never.contains(id)
                             && other.held.len() < other.spec.slots as usize
                     });
@@ -350,10 +350,8 @@ impl World {
             panic!("{job} waits")
         };
         let matching = || {
-            self.workers.iter().filter(|(_, worker)| {
-                !worker.draining
-                    && !worker.aside
-                    && matches(&self.batches[&job.batch].0, &worker.spec)
+            self.workers.iter().filter(|(id, worker)| {
+                !worker.draining && !worker.aside && self.admits(&self.batches[&job.batch].0, **id)
             })
         };
         let able = || matching().filter(|(id, _)| !self.jobs[&job].never.contains(id));

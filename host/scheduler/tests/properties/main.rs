@@ -10,7 +10,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use optwasm_scheduler::{BatchSpec, Config, OutcomeClass, Then, WorkerSpec};
+use optwasm_scheduler::{BatchSpec, Config, OutcomeClass, Then, WorkerId, WorkerSpec};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use world::World;
@@ -60,16 +60,19 @@ fn batch_spec() -> impl Strategy<Value = BatchSpec> {
         0..2i32,
         0..4u64,
         labels(),
+        // One of the first workers, or one that there will never be.
+        prop::option::weighted(0.2, (0..6u64).prop_map(WorkerId)),
         0..3u32,
         1..4u32,
     )
         .prop_map(
-            |(count, weight, priority, memory, labels, retries, loss_limit)| BatchSpec {
+            |(count, weight, priority, memory, labels, home, retries, loss_limit)| BatchSpec {
                 count,
                 weight,
                 priority,
                 memory,
                 labels,
+                home,
                 retries,
                 loss_limit,
             },

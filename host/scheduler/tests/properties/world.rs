@@ -119,8 +119,18 @@ impl World {
         }
     }
 
-    pub fn matches(&self, worker: &Worker, job: JobId) -> bool {
-        worker.takes_jobs() && matches(&self.batches[&job.batch].0, &worker.spec)
+    /// Whether a worker, if it takes jobs, may have those of a batch.
+    pub fn admits(&self, spec: &BatchSpec, id: WorkerId) -> bool {
+        let is_home = |home: &WorkerId| {
+            let home = self.workers.get(home);
+            home.is_some_and(|w| !w.draining && !w.aside && !w.gone && matches(spec, &w.spec))
+        };
+        matches(spec, &self.workers[&id].spec)
+            && spec.home.filter(is_home).is_none_or(|home| home == id)
+    }
+
+    pub fn matches(&self, id: WorkerId, job: JobId) -> bool {
+        self.workers[&id].takes_jobs() && self.admits(&self.batches[&job.batch].0, id)
     }
 
     pub fn is_alone(&self, job: JobId) -> bool {
@@ -135,11 +145,11 @@ impl World {
         let Job { avoid, never, .. } = &self.jobs[&job];
         let mut others = self
             .workers
-            .iter()
-            .filter(|(other, worker)| self.matches(worker, job) && !never.contains(other));
-        self.matches(worker, job)
+            .keys()
+            .filter(|other| self.matches(**other, job) && !never.contains(other));
+        self.matches(id, job)
             && !never.contains(&id)
-            && (!avoid.contains(&id) || others.all(|(other, _)| avoid.contains(other)))
+            && (!avoid.contains(&id) || others.all(|other| avoid.contains(other)))
             && (worker.held.is_empty() || !self.is_alone(job))
             && self.fits(worker, self.batches[&job.batch].0.memory)
     }
@@ -415,9 +425,16 @@ impl World {
             .batches
             .values()
             .map(|(spec, _)| spec)
-            .filter(|spec| matches(spec, &worker.spec));
+            .filter(|spec| self.admits(spec, id));
+        let could = |spec: &BatchSpec, other: WorkerId| {
+            if spec.home == Some(id) {
+                matches(spec, &self.workers[&other].spec)
+            } else {
+                self.admits(spec, other)
+            }
+        };
         let is_spared = others().next().is_some()
-            && needs.all(|spec| others().any(|(_, other)| matches(spec, &other.spec)));
+            && needs.all(|spec| others().any(|(other, _)| could(spec, *other)));
         (is_bad && !worker.aside && is_spared).then_some(id)
     }
 
@@ -425,14 +442,14 @@ impl World {
     pub fn take_back(&mut self) {
         loop {
             let has_nobody = |spec: &BatchSpec| {
-                let mut takers = self.workers.values().filter(|w| w.takes_jobs());
-                !takers.any(|w| matches(spec, &w.spec))
+                let mut takers = self.workers.iter().filter(|(_, w)| w.takes_jobs());
+                !takers.any(|(id, _)| self.admits(spec, *id))
             };
-            let needed = self.workers.iter().find(|(_, worker)| {
+            let needed = self.workers.iter().find(|(id, worker)| {
                 let mut specs = self.batches.values().map(|(spec, _)| spec);
                 worker.aside
                     && worker.is_present()
-                    && specs.any(|spec| matches(spec, &worker.spec) && has_nobody(spec))
+                    && specs.any(|spec| self.admits(spec, **id) && has_nobody(spec))
             });
             let Some((&id, _)) = needed else { return };
             self.workers.get_mut(&id).unwrap().aside = false;

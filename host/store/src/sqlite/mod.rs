@@ -27,6 +27,7 @@ mod rows;
 mod schema;
 mod writer;
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -97,10 +98,21 @@ pub struct SqliteStore {
     gate: RwLock<()>,
     /// Where the next collection of blobs goes on.
     collected: Mutex<ContentId>,
+    /// Blobs that are kept although no batch names them.
+    held: Mutex<HashMap<ContentId, Held>>,
     /// Whether files that no row knows of have been looked for.
     swept: AtomicBool,
     inbox: mpsc::Sender<Work>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// How often a blob is held.
+#[derive(Debug)]
+struct Held {
+    count: u32,
+    /// Nobody holds it any more, and it is being removed: it cannot be held again until it is there
+    /// again.
+    going: bool,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -118,6 +130,24 @@ const JOB_OVERHEAD: u64 = 256;
 const BATCH_OVERHEAD: u64 = 16 << 10;
 
 impl SqliteStore {
+    /// Drops those of these blobs that no batch names, that nobody holds and that were not used
+    /// since `before`; returns them with their sizes.
+    async fn drop_blobs(
+        &self,
+        mut ids: Vec<ContentId>,
+        before: i64,
+    ) -> Result<Vec<(ContentId, u64)>, StoreError> {
+        let _alone = self.gate.write().await;
+        ids.retain(|id| lock(&self.held).get(id).is_none_or(|held| held.going));
+        let (reply, done) = oneshot::channel();
+        self.send(Work::Collect { ids, before, reply })?;
+        let dropped = done.await.unwrap_or(Err(StoreError::Closed))?;
+        for (id, _) in &dropped {
+            self.blobs.delete(*id).await?;
+        }
+        Ok(dropped)
+    }
+
     /// Opens the store in a folder, which is made where it is missing.
     ///
     /// # Errors
@@ -154,6 +184,7 @@ impl SqliteStore {
             blobs,
             gate: RwLock::new(()),
             collected: Mutex::new(ContentId::from_bytes([0; 32])),
+            held: Mutex::default(),
             swept: AtomicBool::new(false),
             inbox,
             thread: Some(thread),
@@ -388,14 +419,37 @@ impl Store for SqliteStore {
         if ids.is_empty() {
             return Ok(0);
         }
-        let _alone = self.gate.write().await;
-        let (reply, done) = oneshot::channel();
-        self.send(Work::Collect { ids, before, reply })?;
-        let mut freed = 0;
-        for (id, size) in done.await.unwrap_or(Err(StoreError::Closed))? {
-            self.blobs.delete(id).await?;
-            freed += size;
+        let dropped = self.drop_blobs(ids, before).await?;
+        Ok(dropped.iter().map(|(_, size)| size).sum())
+    }
+
+    fn hold_blob(&self, id: ContentId) -> bool {
+        if !self.has_blob(&id) {
+            return false;
         }
-        Ok(freed)
+        let mut held = lock(&self.held);
+        let count = held.entry(id).or_insert(Held {
+            count: 0,
+            going: false,
+        });
+        count.count += u32::from(!count.going);
+        !count.going
+    }
+
+    async fn release_blob(&self, id: ContentId) -> Result<bool, StoreError> {
+        {
+            let mut held = lock(&self.held);
+            let Some(blob) = held.get_mut(&id).filter(|blob| !blob.going) else {
+                return Ok(false);
+            };
+            blob.count -= 1;
+            if blob.count > 0 {
+                return Ok(false);
+            }
+            blob.going = true;
+        }
+        let dropped = self.drop_blobs(vec![id], i64::MAX).await;
+        lock(&self.held).remove(&id);
+        Ok(!dropped?.is_empty())
     }
 }

@@ -1,0 +1,324 @@
+//! Workers by number, and what runs on each of them.
+//!
+//! A [`Pool`] numbers the workers that it has seen, from 0 on. A worker keeps its number for as long
+//! as it lives; the number of one that was lost goes to the next that comes.
+//!
+//! [`apply`](Pool::apply) runs a job on every worker, [`apply_only`](Pool::apply_only) on one, and
+//! [`scatter`](Pool::scatter) deals items out, so that each worker has a part of its own. Such a job
+//! goes to its worker and waits for it, also while that worker is busy or its connection is lost. If
+//! the worker itself is lost, drains or is put aside, the job, and with it the part, moves to another
+//! one, which fetches the part once: no result is missing, and a part is worked on exactly once.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use optwasm_protocol::message::{BatchSpec, Order, WorkerStatus};
+use optwasm_protocol::{Payload, WorkerId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::map::{decode, encode};
+use crate::{Batch, Client, ClientError, Holds, JobFailed, Pushed};
+
+/// How often is looked for workers that are waited for.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A worker with a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// The coordinator's number of it, which no other worker ever gets.
+    pub worker: WorkerId,
+    /// Its name.
+    pub name: String,
+    /// Jobs that it runs at once.
+    pub slots: u32,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Workers by number.
+pub struct Pool<'a> {
+    client: &'a Client,
+    holds: Holds<'a>,
+    seats: Vec<Option<Seat>>,
+}
+
+/// Items that were dealt out: a part for each worker.
+#[derive(Debug)]
+pub struct Scattered {
+    parts: Vec<(WorkerId, Pushed)>,
+}
+
+impl Scattered {
+    /// Number of parts.
+    pub fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+}
+
+impl Client {
+    /// The workers that take jobs now, by number, and a place for data that they share.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn pool(&self) -> Result<Pool<'_>, ClientError> {
+        let mut pool = Pool {
+            client: self,
+            holds: Holds::new(self),
+            seats: Vec::new(),
+        };
+        pool.refresh().await?;
+        Ok(pool)
+    }
+}
+
+impl<'a> Pool<'a> {
+    /// Looks which workers there are.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn refresh(&mut self) -> Result<(), ClientError> {
+        seat(&mut self.seats, self.client.workers().await?);
+        Ok(())
+    }
+
+    /// Waits until there are so many workers.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::TooFewWorkers`] where there are not after `patience`.
+    pub async fn wait_for(
+        &mut self,
+        workers: usize,
+        patience: Duration,
+    ) -> Result<(), ClientError> {
+        let begun = Instant::now();
+        loop {
+            self.refresh().await?;
+            if self.len() >= workers {
+                return Ok(());
+            }
+            if begun.elapsed() >= patience {
+                let there = self.len();
+                return Err(ClientError::TooFewWorkers { workers, there });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Number of workers.
+    pub fn len(&self) -> usize {
+        self.workers().count()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The workers with their numbers, ascending.
+    pub fn workers(&self) -> impl Iterator<Item = (usize, &Seat)> {
+        let seats = self.seats.iter().enumerate();
+        seats.filter_map(|(number, seat)| Some((number, seat.as_ref()?)))
+    }
+
+    /// Data that jobs share; see [`Holds::push`].
+    pub fn data(&self) -> &Holds<'a> {
+        &self.holds
+    }
+
+    /// Runs a job on every worker; outputs in the order of their numbers.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`], [`ClientError::TooFewWorkers`] where there is none.
+    pub async fn apply<In, Out>(
+        &self,
+        spec: &BatchSpec,
+        input: &In,
+    ) -> Result<Vec<Result<Out, JobFailed>>, ClientError>
+    where
+        In: Serialize,
+        Out: DeserializeOwned,
+    {
+        let input = Payload::Inline(encode(input)?);
+        let jobs = self.workers().map(|(_, seat)| (seat.worker, input.clone()));
+        self.run(spec, jobs.collect()).await
+    }
+
+    /// Runs a job on the worker with this number.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NoSuchWorker`] before anything is sent, and as [`apply`](Self::apply).
+    pub async fn apply_only<In, Out>(
+        &self,
+        worker: usize,
+        spec: &BatchSpec,
+        input: &In,
+    ) -> Result<Result<Out, JobFailed>, ClientError>
+    where
+        In: Serialize,
+        Out: DeserializeOwned,
+    {
+        let seat = self.seats.get(worker).and_then(Option::as_ref);
+        let Some(seat) = seat else {
+            let numbers = self.workers().map(|(number, _)| number).collect();
+            return Err(ClientError::NoSuchWorker { worker, numbers });
+        };
+        let job = (seat.worker, Payload::Inline(encode(input)?));
+        let mut outputs = self.run(spec, vec![job]).await?;
+        outputs.pop().ok_or(ClientError::Unexpected)
+    }
+
+    /// Deals items out to the workers: parts of neighbouring items, whose sizes differ by at most
+    /// one, the larger ones first. 10 items over 4 workers are 3, 3, 2, 2.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`], [`ClientError::TooFewWorkers`] where there is none.
+    pub async fn scatter<T: Serialize>(&self, items: &[T]) -> Result<Scattered, ClientError> {
+        let workers: Vec<WorkerId> = self.workers().map(|(_, seat)| seat.worker).collect();
+        if workers.is_empty() {
+            return Err(ClientError::TooFewWorkers {
+                workers: 1,
+                there: 0,
+            });
+        }
+        let mut parts = Vec::new();
+        let mut rest = items;
+        for (worker, size) in workers.iter().zip(shares(items.len(), workers.len())) {
+            let (part, others) = rest.split_at(size);
+            rest = others;
+            parts.push((*worker, self.holds.push(encode(&part)?).await?));
+        }
+        Ok(Scattered { parts })
+    }
+
+    /// Runs a job on every part, each on the worker that has it; outputs in the order of the parts.
+    /// The input of a job is its part: an array of items.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply), and [`ClientError::Removed`].
+    pub async fn apply_scattered<Out: DeserializeOwned>(
+        &self,
+        spec: &BatchSpec,
+        scattered: &Scattered,
+    ) -> Result<Vec<Result<Out, JobFailed>>, ClientError> {
+        let jobs = scattered
+            .parts
+            .iter()
+            .map(|(worker, part)| Ok((*worker, Payload::Blob(part.len(), part.id()?))));
+        self.run(spec, jobs.collect::<Result<_, ClientError>>()?)
+            .await
+    }
+
+    /// Removes the parts. Doing so twice does no harm.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn remove(&self, scattered: &mut Scattered) -> Result<(), ClientError> {
+        for (_, part) in &mut scattered.parts {
+            self.holds.remove(part).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes all that was pushed.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn close(self) -> Result<(), ClientError> {
+        self.holds.close().await
+    }
+
+    /// Runs jobs at home with these workers, each in a batch of its own, which is removed when its
+    /// result is known.
+    async fn run<Out: DeserializeOwned>(
+        &self,
+        spec: &BatchSpec,
+        jobs: Vec<(WorkerId, Payload)>,
+    ) -> Result<Vec<Result<Out, JobFailed>>, ClientError> {
+        if jobs.is_empty() {
+            return Err(ClientError::TooFewWorkers {
+                workers: 1,
+                there: 0,
+            });
+        }
+        let mut batches: Vec<Batch<'_>> = Vec::new();
+        for (worker, payload) in jobs {
+            let spec = BatchSpec {
+                home: Some(worker),
+                id: None,
+                ..spec.clone()
+            };
+            batches.push(self.client.submit_payloads(spec, vec![payload]).await?);
+        }
+        let mut outputs = Vec::new();
+        for (number, batch) in batches.into_iter().enumerate() {
+            let mut results = batch.results(Order::Input).await?;
+            let (_, report) = results.next().await?.ok_or(ClientError::Unexpected)?;
+            outputs.push(decode(self.client, number as u32, report).await?);
+            batch.remove().await?;
+        }
+        Ok(outputs)
+    }
+}
+
+/// Gives each worker a number: those that are there keep theirs, the others take the lowest free
+/// ones.
+fn seat(seats: &mut Vec<Option<Seat>>, mut workers: Vec<WorkerStatus>) {
+    workers.retain(|worker| !worker.draining && worker.aside.is_none());
+    workers.sort_by_key(|worker| worker.worker);
+    for seat in seats.iter_mut() {
+        let at = |seat: &Seat| workers.iter().position(|other| other.worker == seat.worker);
+        match seat.as_ref().and_then(at) {
+            Some(place) => drop(workers.remove(place)),
+            None => *seat = None,
+        }
+    }
+    for WorkerStatus { worker, info, .. } in workers {
+        let seat = Seat {
+            worker,
+            name: info.name,
+            slots: info.slots,
+            labels: info.labels,
+        };
+        match seats.iter_mut().find(|seat| seat.is_none()) {
+            Some(free) => *free = Some(seat),
+            None => seats.push(Some(seat)),
+        }
+    }
+    while seats.last().is_some_and(Option::is_none) {
+        seats.pop();
+    }
+}
+
+/// Sizes of `parts` parts of `items` that differ by at most one, the larger ones first.
+fn shares(items: usize, parts: usize) -> impl Iterator<Item = usize> {
+    (0..parts).map(move |part| items / parts + usize::from(part < items % parts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_balanced() {
+        let of = |items, parts| shares(items, parts).collect::<Vec<_>>();
+        assert_eq!(of(10, 4), [3, 3, 2, 2]);
+        assert_eq!(of(3, 4), [1, 1, 1, 0]);
+        assert_eq!(of(0, 2), [0, 0]);
+        assert_eq!(of(5, 1), [5]);
+    }
+}

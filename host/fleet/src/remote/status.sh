@@ -1,0 +1,2 @@
+# Says whether the worker runs.
+if running; then report running; else say stopped; fi
