@@ -181,7 +181,7 @@ fn a_search_that_was_killed_goes_on_with_the_same_evaluations() {
 
     let _coordinator = place.coordinator(&[]);
     let _workers = [place.worker("a", &[]), place.worker("b", &[])];
-    let mut search = place.start(timed("cut"));
+    let search = place.start(timed("cut"));
     wait_for("some results", || results(&place, "cut").len() >= 4);
     search.kill();
     let before = results(&place, "cut").len();

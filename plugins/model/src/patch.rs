@@ -316,6 +316,7 @@ impl Patch {
                 lower: new.lower,
                 upper: new.upper,
                 integer: new.integer,
+                semicontinuous: false,
             });
         }
         for new in &self.new_rows {

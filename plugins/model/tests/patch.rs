@@ -246,6 +246,7 @@ proptest! {
                 lower,
                 upper,
                 integer,
+                semicontinuous: false,
             });
         }
         for (index, &(low, width, kind)) in rows.iter().enumerate() {

@@ -103,7 +103,7 @@ impl<D: Disk> World<D> {
                 Out::Stored(count) => say(link, Down::Stored(count)),
                 Out::Drain => say(link, Down::Drain),
                 Out::Leave => say(link, Down::Leave),
-                Out::Forget(_) => {}
+                Out::Forget(_) | Out::Discard(_) => {}
             }
         }
         for attempt in given {

@@ -1,30 +1,18 @@
 //! The same calls in this process and over QUIC give the same results.
-#![cfg(feature = "local")]
-// Helpers of tests fail as tests do.
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use std::net::SocketAddr;
-use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use optwasm_client::{
-    BatchSpec, Client, ClientError, ContentId, Limits, LocalConfig, Order, Outcome, Report, Role,
-    Template, Token,
+    BatchSpec, Client, ClientError, Limits, LocalConfig, Order, Outcome, Report, Role, Template,
+    Token,
 };
-use optwasm_coordinator::dir::{Credentials, Revocations};
-use optwasm_coordinator::{Config, Coordinator};
+use optwasm_coordinator::dir::Credentials;
 use optwasm_protocol::endpoint;
 use optwasm_protocol::handshake::{Intent, introduce};
 use optwasm_protocol::link::{Link, LinkError};
-use optwasm_protocol::message::{Instance, WorkerInfo};
-use optwasm_sandbox::{Sandbox, SandboxConfig};
-use optwasm_store::MemoryStore;
-use optwasm_worker::{BlobCache, Drain, Executor, Target, Worker};
-use tokio::sync::watch;
+use optwasm_worker::Drain;
 use tokio::task::LocalSet;
+
+use crate::service::{Service, module};
 
 fn inputs() -> Vec<Bytes> {
     let mut inputs: Vec<Bytes> = (0..500)

@@ -1,21 +1,17 @@
 //! What runs on each of several workers, and the data that they share.
-#![cfg(feature = "local")]
-// Helpers of tests fail as tests do.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Service, module};
 use optwasm_client::{
     BatchSpec, Client, ClientError, ErrorCode, Order, Pool, Role, Template, WorkerId, zip,
 };
 use optwasm_worker::Drain;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
+
+use crate::service::{Service, module};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
