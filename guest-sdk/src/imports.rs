@@ -47,6 +47,17 @@ unsafe extern "C" {
     fn host_seed(to: *mut u8);
 }
 
+unsafe extern "C" {
+    fn __wasm_call_ctors();
+}
+
+/// Runs what C and C++ code of this module has to do before anything else. To be called once, and
+/// not where `_start` was, which does it too.
+pub(crate) fn construct() {
+    // SAFETY: the linker makes this function; it takes and returns nothing.
+    unsafe { __wasm_call_ctors() }
+}
+
 /// Reads `len` bytes by `read(offset, to, len)`, which returns how many it wrote.
 fn read_all(len: i64, read: impl Fn(i64, *mut u8, usize) -> i32) -> Vec<u8> {
     let len = usize::try_from(len).unwrap_or(0);

@@ -61,6 +61,34 @@
 //! | 3 | the output cannot be encoded |
 //! | 16 and above | the job called [`fail`] with a code of its own |
 //!
+//! # What jobs have in common
+//!
+//! Work that does not depend on the input, such as reading a blob of matrices, belongs in a function
+//! of its own:
+//!
+//! ```
+//! struct Data {
+//!     weights: Vec<f64>,
+//! }
+//!
+//! fn load() -> Result<Data, String> {
+//!     let weights = optwasm_guest::blob("weights").ok_or("no weights")?;
+//!     let numbers = weights.to_vec();
+//!     let numbers = numbers.as_chunks().0.iter();
+//!     let weights = numbers.map(|bytes| f64::from_le_bytes(*bytes)).collect();
+//!     Ok(Data { weights })
+//! }
+//!
+//! #[optwasm_guest::job(init = load)]
+//! fn compute(data: &Data, scale: f64) -> f64 {
+//!     scale * data.weights.iter().sum::<f64>()
+//! }
+//! ```
+//!
+//! It runs before the job, sees arguments, environment, blobs and seed but no input, and returns what
+//! the job takes as its first argument. A worker that is asked for resident instances (`optwasm run
+//! --resident`) runs it once, and begins every job from what it left in memory. Results are the same.
+//!
 //! # While it runs
 //!
 //! [`progress`] and [`incumbent`] tell how far the job is and what it has found; [`checkpoint`] and

@@ -10,6 +10,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,8 +20,34 @@ use crate::codec::{self, CodecError};
 use crate::failure::{self, Chain};
 use crate::{host, logger};
 
-/// Before anything else: panics and logs go to the host.
+/// Whether [`start`] has run in this instance.
+static STARTED: AtomicBool = AtomicBool::new(false);
+
+/// At the beginning of `main`.
 pub fn start() {
+    if !STARTED.swap(true, Ordering::Relaxed) {
+        report_to_host();
+    }
+}
+
+/// At the beginning of each function that the host calls instead of `main`.
+#[cfg(target_arch = "wasm32")]
+pub fn enter() {
+    if !STARTED.swap(true, Ordering::Relaxed) {
+        crate::imports::construct();
+        report_to_host();
+    }
+}
+
+/// At the end of each function that the host calls instead of `main`.
+#[cfg(target_arch = "wasm32")]
+pub fn leave() {
+    // Nothing is lost but a line of the log.
+    let _ = std::io::Write::flush(&mut std::io::stdout());
+}
+
+/// Panics and logs go to the host.
+fn report_to_host() {
     #[cfg(target_arch = "wasm32")]
     std::panic::set_hook(Box::new(|panic| {
         let message = panic

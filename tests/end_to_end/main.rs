@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod callers;
+mod cases;
 mod chaos;
 mod disk;
 mod durability;
@@ -14,6 +15,7 @@ mod inputs_and_outputs;
 mod network;
 mod new_project;
 mod plugins;
+mod programs;
 mod trouble;
 mod tune;
 mod workers;

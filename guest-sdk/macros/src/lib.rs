@@ -1,16 +1,20 @@
 //! The `#[job]` attribute of `optwasm-guest`, which documents it.
 //!
 //! The attribute keeps the function as it is and adds `main`, which reads the input, calls the
-//! function and delivers what it returns, and the custom section `optwasm:abi`, which says what the
-//! function's types are. It knows types only as their author wrote them; how a value is decoded or
+//! function and delivers what it returns; the exports `optwasm_run`, which is the same for a host
+//! that calls it more than once, and `optwasm_init`, for a job with an `init`; and the custom section
+//! `optwasm:abi`, which says what the function's types are. It knows types only as their author wrote them; how a value is decoded or
 //! encoded is chosen later, by traits, in `optwasm_guest::__private`.
 
 mod section;
 
 use proc_macro2::{Literal, TokenStream};
 use quote::{ToTokens, quote};
+use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
-use syn::{Error, FnArg, GenericArgument, ItemFn, PathArguments, ReturnType, Type};
+use syn::{
+    Error, FnArg, GenericArgument, Ident, ItemFn, Path, PathArguments, ReturnType, Token, Type,
+};
 
 /// Makes a function the job of a binary crate. See the documentation of `optwasm_guest`.
 #[proc_macro_attribute]
@@ -30,26 +34,26 @@ pub fn job(
 }
 
 fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Error> {
-    if !arguments.is_empty() {
-        return Err(Error::new_spanned(arguments, "#[job] takes no arguments"));
-    }
+    let init = init_of(arguments)?;
     let function: ItemFn = syn::parse2(item).map_err(|error| {
         Error::new(
             error.span(),
             "#[job] belongs on a function: fn compute(input: In) -> Result<Out, E>",
         )
     })?;
-    let input = input_of(&function)?;
+    let signature = signature_of(&function, init.is_some())?;
     let name = &function.sig.ident;
-    let written_input = input
+    let written_input = signature
+        .input
         .as_ref()
         .map_or_else(|| "()".to_owned(), |input| as_written(&input.written));
     let section = section::bytes(&written_input, &output_of(&function.sig.output));
     let length = section.len();
     let section = Literal::byte_string(&section);
 
-    let call = match &input {
-        None => quote!(#name()),
+    let state = signature.state.iter().map(|_| quote!(__optwasm_state(),));
+    let call = match &signature.input {
+        None => quote!(#name(#(#state)*)),
         Some(Input {
             owned,
             by_reference,
@@ -66,19 +70,21 @@ fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Erro
                     ::core::result::Result::Ok(input) => input,
                     ::core::result::Result::Err(error) => ::optwasm_guest::__private::bad_input(error),
                 };
-                #name(#value)
+                #name(#(#state)* #value)
             })
         }
     };
     // The body refers to the function's types: errors about them should point at the signature.
     let span = function.sig.span();
-    let main = quote::quote_spanned! {span=>
-        fn main() {
-            #[allow(unused_imports)]
-            use ::optwasm_guest::__private::{
-                AnyError as _, AnyInput as _, AnyOutput as _, AnyReturn as _, DisplayError as _,
-            };
-            ::optwasm_guest::__private::start();
+    let traits = quote! {
+        #[allow(unused_imports)]
+        use ::optwasm_guest::__private::{
+            AnyError as _, AnyInput as _, AnyOutput as _, AnyReturn as _, DisplayError as _,
+        };
+    };
+    let job = quote::quote_spanned! {span=>
+        fn __optwasm_job() {
+            #traits
             match ::optwasm_guest::__private::Returned(#call).into_result() {
                 ::core::result::Result::Ok(output) => {
                     match ::optwasm_guest::__private::Encode(output).encode() {
@@ -92,21 +98,89 @@ fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream, Erro
             }
         }
     };
+    let (state, export_init) = match (&init, &signature.state) {
+        (Some(init), Some(state)) => (
+            quote! {
+                fn __optwasm_state() -> &'static #state {
+                    #traits
+                    static STATE: ::std::sync::OnceLock<#state> = ::std::sync::OnceLock::new();
+                    STATE.get_or_init(|| {
+                        match ::optwasm_guest::__private::Returned(#init()).into_result() {
+                            ::core::result::Result::Ok(state) => state,
+                            ::core::result::Result::Err(error) => {
+                                ::optwasm_guest::__private::fail((::optwasm_guest::__private::Failure(error)).chain())
+                            }
+                        }
+                    })
+                }
+            },
+            quote! {
+                #[unsafe(export_name = "optwasm_init")]
+                extern "C" fn init() {
+                    ::optwasm_guest::__private::enter();
+                    __optwasm_state();
+                    ::optwasm_guest::__private::leave();
+                }
+            },
+        ),
+        _ => (TokenStream::new(), TokenStream::new()),
+    };
     Ok(quote! {
         #function
 
-        #main
+        #state
+
+        #job
+
+        fn main() {
+            ::optwasm_guest::__private::start();
+            __optwasm_job();
+        }
 
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             #[used]
             #[unsafe(link_section = "optwasm:abi")]
             static ABI: [u8; #length] = *#section;
+
+            #export_init
+
+            #[unsafe(export_name = "optwasm_run")]
+            extern "C" fn run() {
+                ::optwasm_guest::__private::enter();
+                __optwasm_job();
+                ::optwasm_guest::__private::leave();
+            }
         };
     })
 }
 
-/// The one argument of a job.
+/// What makes the state that jobs share: the path in `init = path`.
+fn init_of(arguments: TokenStream) -> Result<Option<Path>, Error> {
+    if arguments.is_empty() {
+        return Ok(None);
+    }
+    let parser = |input: ParseStream<'_>| {
+        let name: Ident = input.parse()?;
+        if name != "init" {
+            return Err(Error::new(name.span(), "#[job] knows one argument: `init`"));
+        }
+        input.parse::<Token![=]>()?;
+        let path = input.parse()?;
+        input.parse::<Option<Token![,]>>()?;
+        Ok(path)
+    };
+    parser.parse2(arguments).map(Some)
+}
+
+/// What a job takes.
+struct Signature {
+    /// The type behind the reference that comes first, where there is an `init`.
+    state: Option<Type>,
+    input: Option<Input>,
+}
+
+/// The input of a job.
 struct Input {
     /// As the author wrote it.
     written: Type,
@@ -115,7 +189,7 @@ struct Input {
     by_reference: bool,
 }
 
-fn input_of(function: &ItemFn) -> Result<Option<Input>, Error> {
+fn signature_of(function: &ItemFn, has_state: bool) -> Result<Signature, Error> {
     let signature = &function.sig;
     if signature.ident == "main" {
         return Err(Error::new_spanned(
@@ -136,22 +210,47 @@ fn input_of(function: &ItemFn) -> Result<Option<Input>, Error> {
         ));
     }
     let mut arguments = signature.inputs.iter();
-    let Some(first) = arguments.next() else {
-        return Ok(None);
+    let state = match has_state.then(|| arguments.next()) {
+        None => None,
+        Some(Some(FnArg::Typed(first))) => match &*first.ty {
+            Type::Reference(reference) if reference.mutability.is_none() => {
+                Some((*reference.elem).clone())
+            }
+            other => {
+                return Err(Error::new_spanned(
+                    other,
+                    "what `init` makes is shared by jobs: take it by shared reference",
+                ));
+            }
+        },
+        Some(_) => {
+            return Err(Error::new_spanned(
+                &signature.ident,
+                "a job with `init` takes what that makes: fn compute(state: &State, input: In)",
+            ));
+        }
     };
-    if let Some(second) = arguments.next() {
+    let input = match arguments.next() {
+        None => None,
+        Some(FnArg::Typed(first)) => Some(input_of(&first.ty)?),
+        Some(receiver) => {
+            return Err(Error::new_spanned(
+                receiver,
+                "a job is a free function, without self",
+            ));
+        }
+    };
+    if let Some(more) = arguments.next() {
         return Err(Error::new_spanned(
-            second,
-            "a job has at most one argument: put several values into a tuple or a struct",
+            more,
+            "a job has at most one input: put several values into a tuple or a struct",
         ));
     }
-    let FnArg::Typed(first) = first else {
-        return Err(Error::new_spanned(
-            first,
-            "a job is a free function, without self",
-        ));
-    };
-    let written = (*first.ty).clone();
+    Ok(Signature { state, input })
+}
+
+fn input_of(written: &Type) -> Result<Input, Error> {
+    let written = written.clone();
     let (owned, by_reference) = match &written {
         Type::Reference(reference) => {
             if let Some(keyword) = &reference.mutability {
@@ -178,11 +277,11 @@ fn input_of(function: &ItemFn) -> Result<Option<Input>, Error> {
         }
         other => (other.to_token_stream(), false),
     };
-    Ok(Some(Input {
+    Ok(Input {
         written,
         owned,
         by_reference,
-    }))
+    })
 }
 
 /// The type of the output as its author wrote it; of a `Result`, that of success.
@@ -251,7 +350,7 @@ mod tests {
             error_of(quote!(
                 fn f(a: u8, b: u8) {}
             ))
-            .contains("at most one argument")
+            .contains("at most one input")
         );
         assert!(
             error_of(quote!(
@@ -284,7 +383,41 @@ mod tests {
             ),
         )
         .unwrap_err();
-        assert!(arguments.to_string().contains("no arguments"));
+        assert!(arguments.to_string().contains("`init`"));
+    }
+
+    #[test]
+    fn a_job_with_init_takes_what_that_makes() {
+        let error = |item: TokenStream| expand(quote!(init = load), item).unwrap_err().to_string();
+        assert!(
+            error(quote!(
+                fn f() {}
+            ))
+            .contains("fn compute(state: &State")
+        );
+        assert!(
+            error(quote!(
+                fn f(state: State) {}
+            ))
+            .contains("by shared reference")
+        );
+        assert!(
+            error(quote!(
+                fn f(state: &mut State) {}
+            ))
+            .contains("by shared reference")
+        );
+        assert!(
+            error(quote!(
+                fn f(state: &State, a: u8, b: u8) {}
+            ))
+            .contains("one input")
+        );
+        let one = quote!(
+            fn f(state: &[f64], input: u8) -> f64 {}
+        );
+        let expanded = expand(quote!(init = data::load), one).unwrap().to_string();
+        assert!(expanded.contains("optwasm_init") && expanded.contains("data :: load"));
     }
 
     #[test]
@@ -292,10 +425,8 @@ mod tests {
         let function: ItemFn = syn::parse_quote! {
             fn f(x: &[f64]) -> anyhow::Result<std::collections::BTreeMap<String, Vec<f64>>> {}
         };
-        assert_eq!(
-            as_written(&input_of(&function).unwrap().unwrap().written),
-            "&[f64]"
-        );
+        let input = signature_of(&function, false).unwrap().input.unwrap();
+        assert_eq!(as_written(&input.written), "&[f64]");
         assert_eq!(
             output_of(&function.sig.output),
             "std::collections::BTreeMap<String, Vec<f64>>"

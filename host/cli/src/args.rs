@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -139,6 +140,12 @@ pub struct JobArgs {
     /// Shared data that jobs open by name
     #[arg(long, value_name = "NAME=FILE", value_parser = parse_pair)]
     pub blob: Vec<(String, String)>,
+    /// Let the module initialize itself once on each worker, and every job begin from there
+    #[arg(long)]
+    pub resident: bool,
+    /// Let up to so many jobs follow one another in one instance and find what those before left
+    #[arg(long, value_name = "JOBS", conflicts_with = "resident")]
+    pub max_tasks_per_instance: Option<NonZeroU32>,
     /// Argument of each job; may be repeated
     #[arg(long = "arg", value_name = "ARG", allow_hyphen_values = true)]
     pub args: Vec<String>,
@@ -176,6 +183,21 @@ pub struct QueueArgs {
     /// Run each job on so many different workers, which must come to the same bytes
     #[arg(long, value_name = "WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=5))]
     pub verify: u32,
+    /// Worker that the jobs go to while it is there, as `optwasm workers` numbers it
+    #[arg(long, value_name = "WORKER", conflicts_with = "verify")]
+    pub home: Option<WorkerId>,
+}
+
+/// How the progress of a batch is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ProgressArg {
+    /// As a bar, where stderr is a terminal
+    #[default]
+    Auto,
+    /// As a JSON document a line on stderr, and one that sums up
+    Json,
+    /// Not at all
+    None,
 }
 
 /// Whether results of identical jobs answer a job.
@@ -232,6 +254,12 @@ pub struct RunArgs {
     pub queue: QueueArgs,
     #[command(flatten)]
     pub place: PlaceArgs,
+    /// Run the job once on every worker; results in the order of their numbers
+    #[arg(long, conflicts_with_all = ["home", "verify", "local", "id"])]
+    pub each_worker: bool,
+    /// How progress is shown
+    #[arg(long, default_value = "auto")]
+    pub progress: ProgressArg,
     /// How results are printed [default: the outputs themselves]
     #[arg(long)]
     pub output: Option<Format>,

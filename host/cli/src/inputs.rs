@@ -4,7 +4,9 @@ use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use optwasm_client::{BatchSpec, Client, Limits, Memo, Outcome, Seed, Template};
+use optwasm_client::{
+    BatchSpec, Client, Instances, Limits, Memo, Outcome, Seed, Template, WorkerId,
+};
 use optwasm_protocol::BLOB_MAX;
 
 use crate::args::{InputArgs, JobArgs, MemoArg, QueueArgs};
@@ -170,6 +172,21 @@ pub fn read_module(name: &str) -> Result<Bytes, Failure> {
     })
 }
 
+/// Whether there is such a worker.
+async fn check_worker(client: &Client, wanted: WorkerId) -> Result<(), Failure> {
+    let workers = client.workers().await?;
+    if workers.iter().any(|worker| worker.worker == wanted) {
+        return Ok(());
+    }
+    let numbers: Vec<String> = workers.iter().map(|w| w.worker.to_string()).collect();
+    let there = match numbers.as_slice() {
+        [] => "there are none".to_owned(),
+        numbers => format!("there are {}", numbers.join(", ")),
+    };
+    let failure = Failure::new(Exit::NotFound, format!("no worker {wanted}: {there}"));
+    Err(failure.next("List them with: optwasm workers"))
+}
+
 /// What the jobs are, with module and blobs given to the coordinator.
 pub async fn batch_spec(
     client: &Client,
@@ -194,6 +211,11 @@ pub async fn batch_spec(
     };
     template.profile = job.profile;
     template.seed = Seed::from(job.seed);
+    template.instances = match job.max_tasks_per_instance {
+        Some(jobs) => Instances::Kept(jobs),
+        None if job.resident => Instances::Resident,
+        None => Instances::Fresh,
+    };
     template.args.clone_from(&job.args);
     template.env.clone_from(&job.env);
     for (name, file) in &job.blob {
@@ -211,6 +233,10 @@ pub async fn batch_spec(
     spec.retry_on.clone_from(&queue.retry_on);
     spec.id.clone_from(&queue.id);
     spec.verify = queue.verify;
+    if let Some(home) = queue.home {
+        check_worker(client, home).await?;
+        spec.home = Some(home);
+    }
     spec.memo = match queue.memo {
         MemoArg::On => Memo::On,
         MemoArg::Off => Memo::Off,

@@ -1,5 +1,6 @@
 //! What goes out: results in the format that was asked for.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::path::{Path, PathBuf};
@@ -59,6 +60,7 @@ pub struct ResultPrinter {
     pub last: Option<Outcome>,
     /// Jobs that did not succeed.
     pub failed: u64,
+    workers: BTreeSet<String>,
 }
 
 impl ResultPrinter {
@@ -88,6 +90,7 @@ impl ResultPrinter {
             table: (format == Some(Format::Table)).then(|| table(header)),
             last: None,
             failed: 0,
+            workers: BTreeSet::new(),
         })
     }
 
@@ -125,8 +128,16 @@ impl ResultPrinter {
                 writeln!(self.stdout, "{row}").map_err(closed)?;
             }
         }
+        if !report.worker.is_empty() && !self.workers.contains(&report.worker) {
+            self.workers.insert(report.worker);
+        }
         self.last = Some(report.outcome);
         Ok(())
+    }
+
+    /// Names of the workers whose results were taken in.
+    pub fn workers(&self) -> &BTreeSet<String> {
+        &self.workers
     }
 
     /// Lets readers see what has been printed so far.

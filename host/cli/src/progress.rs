@@ -1,11 +1,15 @@
 //! What is shown while a batch runs: a bar on stderr, where that is a terminal, and a word when
 //! nothing can run.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use optwasm_client::BatchStatus;
+use serde_json::json;
+
+use crate::args::ProgressArg;
 
 /// How long a batch may wait before a word is said: most wait for the blink that handing out takes.
 const TELL_AFTER: Duration = Duration::from_millis(500);
@@ -13,14 +17,18 @@ const TELL_AFTER: Duration = Duration::from_millis(500);
 /// What is shown while a batch runs.
 pub struct Progress {
     bar: Option<ProgressBar>,
+    is_json: bool,
+    /// Jobs that had ended when that was last printed.
+    printed: Option<u32>,
     waiting_since: Option<Instant>,
     told: bool,
 }
 
 impl Progress {
-    /// Progress of `jobs` jobs. `quiet` shows no bar.
-    pub fn new(jobs: u32, quiet: bool) -> Self {
-        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+    /// Progress of `jobs` jobs.
+    pub fn new(jobs: u32, how: ProgressArg) -> Self {
+        let shows_bar = how == ProgressArg::Auto && std::io::stderr().is_terminal();
+        let bar = shows_bar.then(|| {
             let target = ProgressDrawTarget::stderr_with_hz(10);
             let bar = ProgressBar::with_draw_target(Some(u64::from(jobs)), target);
             let template = "{bar:30} {pos}/{len} {per_sec} {eta} left {msg}";
@@ -31,6 +39,8 @@ impl Progress {
         });
         Self {
             bar,
+            is_json: how == ProgressArg::Json,
+            printed: None,
             waiting_since: None,
             told: false,
         }
@@ -54,6 +64,16 @@ impl Progress {
             }
             bar.set_message(message);
         }
+        if self.is_json && self.printed < Some(status.done) {
+            self.printed = Some(status.done);
+            say(json!({
+                "batch": status.batch.0,
+                "jobs": status.jobs,
+                "done": status.done,
+                "failed": status.failed(),
+                "running": status.running,
+            }));
+        }
         let Some(reason) = &status.waiting_for else {
             self.waiting_since = None;
             self.told = false;
@@ -65,11 +85,24 @@ impl Progress {
             let text = format!("optwasm: batch {} waits: {reason}", status.batch);
             match &self.bar {
                 Some(bar) => bar.println(text),
-                // A message that cannot be written has nowhere to go.
-                None => drop(writeln!(std::io::stderr(), "{text}")),
+                None => say(text),
             }
         }
         Some(since.elapsed())
+    }
+
+    /// Says how a batch went that is done, by these workers.
+    pub fn sum_up(&mut self, status: &BatchStatus, workers: &BTreeSet<String>) {
+        self.update(status);
+        say(json!({
+            "batch": status.batch.0,
+            "outcomes": status.outcomes,
+            "retries": status.retries,
+            "from_memory": status.memo,
+            "fuel": status.fuel,
+            "wall_ms": status.ended_ms.saturating_sub(status.submitted_ms),
+            "workers": workers,
+        }));
     }
 
     /// Takes the bar away, so that other things can be printed.
@@ -86,4 +119,9 @@ impl Progress {
             None => print(),
         }
     }
+}
+
+/// Prints a line to stderr; one that cannot be written has nowhere to go.
+fn say(line: impl std::fmt::Display) {
+    drop(writeln!(std::io::stderr(), "{line}"));
 }

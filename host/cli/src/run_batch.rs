@@ -6,6 +6,7 @@ use std::time::Duration;
 use optwasm_client::{Batch, Client, Order};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::args::ProgressArg;
 use crate::exit::{Exit, Failure};
 use crate::output::ResultPrinter;
 use crate::progress::Progress;
@@ -18,8 +19,8 @@ pub struct Follow {
     pub wait_timeout: Option<Duration>,
     /// The order of the results.
     pub order: Order,
-    /// Show no bar.
-    pub quiet: bool,
+    /// How progress is shown.
+    pub progress: ProgressArg,
 }
 
 /// SIGINT and SIGTERM.
@@ -59,7 +60,7 @@ pub async fn follow(
     let mut results = batch.results(follow.order).await?;
     let mut watch = batch.watch().await?;
     let mut watching = true;
-    let mut progress = Progress::new(jobs, follow.quiet);
+    let mut progress = Progress::new(jobs, follow.progress);
     let id = batch.id();
     loop {
         tokio::select! {
@@ -99,6 +100,9 @@ pub async fn follow(
         }
     }
     progress.finish();
+    if follow.progress == ProgressArg::Json {
+        progress.sum_up(&batch.status().await?, printer.workers());
+    }
     printer.finish()?;
     Ok(match (&printer.last, printer.failed) {
         (_, 0) => Exit::Success,

@@ -15,7 +15,7 @@ use optwasm_bundle::model::{Solution, Status};
 use optwasm_bundle::{Plugin, Unsolved};
 use optwasm_client::{Batch, Client, Memo, Order, Outcome, Report};
 
-use crate::args::{JobArgs, QueueArgs};
+use crate::args::{JobArgs, ProgressArg, QueueArgs};
 use crate::exit::{Exit, Failure};
 use crate::inputs;
 use crate::progress::Progress;
@@ -258,7 +258,11 @@ async fn submit<'a>(
             }
         };
         // Two bars would write over each other.
-        let progress = Progress::new(places.len() as u32, quiet || !parts.is_empty());
+        let how = match quiet || !parts.is_empty() {
+            true => ProgressArg::None,
+            false => ProgressArg::Auto,
+        };
+        let progress = Progress::new(places.len() as u32, how);
         parts.push(Part {
             batch,
             places,

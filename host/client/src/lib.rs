@@ -55,8 +55,8 @@ pub use optwasm_protocol::message::{
     Instance, LimitsChange, Memo, Order, Phase, Which, WorkerInfo, WorkerStatus,
 };
 pub use optwasm_protocol::{
-    BatchId, ContentId, Incumbent, JobId, Limits, LogRecord, Outcome, Payload, Profile, Report,
-    Role, Seed, Template, Token, WorkerId,
+    BatchId, ContentId, Incumbent, Instances, JobId, Limits, LogRecord, Outcome, Payload, Profile,
+    Report, Role, Seed, Template, Token, WorkerId,
 };
 pub use pool::{Pool, Scattered, Seat};
 
@@ -311,6 +311,15 @@ impl Client {
         self.submit_as(spec, inputs, false).await
     }
 
+    /// An input as it travels: what is large is put as a blob.
+    pub(crate) async fn payload(&self, input: Bytes) -> Result<Payload, ClientError> {
+        if input.len() <= INLINE_MAX {
+            return Ok(Payload::Inline(input));
+        }
+        let len = input.len() as u64;
+        Ok(Payload::Blob(len, self.put_blob(input).await?))
+    }
+
     async fn submit_as<I>(
         &self,
         spec: BatchSpec,
@@ -323,13 +332,7 @@ impl Client {
     {
         let mut payloads = Vec::new();
         for input in inputs {
-            let input: Bytes = input.into();
-            payloads.push(if input.len() > INLINE_MAX {
-                let len = input.len() as u64;
-                Payload::Blob(len, self.put_blob(input).await?)
-            } else {
-                Payload::Inline(input)
-            });
+            payloads.push(self.payload(input.into()).await?);
         }
         self.submit_these(spec, payloads, wait).await
     }

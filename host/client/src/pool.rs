@@ -12,8 +12,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use optwasm_protocol::message::{BatchSpec, Order, WorkerStatus};
-use optwasm_protocol::{Payload, WorkerId};
+use optwasm_protocol::{Outcome, Payload, Report, WorkerId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -148,7 +149,21 @@ impl<'a> Pool<'a> {
         In: Serialize,
         Out: DeserializeOwned,
     {
-        let input = Payload::Inline(encode(input)?);
+        let reports = self.apply_raw(spec, encode(input)?).await?;
+        decode_all(self.client, reports).await
+    }
+
+    /// As [`apply`](Self::apply), with an input of the module's own format; answers whole reports.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply).
+    pub async fn apply_raw(
+        &self,
+        spec: &BatchSpec,
+        input: Bytes,
+    ) -> Result<Vec<Report>, ClientError> {
+        let input = self.client.payload(input).await?;
         let jobs = self.workers().map(|(_, seat)| (seat.worker, input.clone()));
         self.run(spec, jobs.collect()).await
     }
@@ -173,8 +188,9 @@ impl<'a> Pool<'a> {
             let numbers = self.workers().map(|(number, _)| number).collect();
             return Err(ClientError::NoSuchWorker { worker, numbers });
         };
-        let job = (seat.worker, Payload::Inline(encode(input)?));
-        let mut outputs = self.run(spec, vec![job]).await?;
+        let job = (seat.worker, self.client.payload(encode(input)?).await?);
+        let reports = self.run(spec, vec![job]).await?;
+        let mut outputs = decode_all(self.client, reports).await?;
         outputs.pop().ok_or(ClientError::Unexpected)
     }
 
@@ -217,8 +233,35 @@ impl<'a> Pool<'a> {
             .parts
             .iter()
             .map(|(worker, part)| Ok((*worker, Payload::Blob(part.len(), part.id()?))));
-        self.run(spec, jobs.collect::<Result<_, ClientError>>()?)
-            .await
+        let jobs = jobs.collect::<Result<_, ClientError>>()?;
+        decode_all(self.client, self.run(spec, jobs).await?).await
+    }
+
+    /// Runs a job for every part, each on the worker that has it, with the same input; outputs in the
+    /// order of the parts. The guest finds its part, an array of items, as the blob `name`.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply_scattered`](Self::apply_scattered).
+    pub async fn apply_beside<In, Out>(
+        &self,
+        spec: &BatchSpec,
+        (name, scattered): (&str, &Scattered),
+        input: &In,
+    ) -> Result<Vec<Result<Out, JobFailed>>, ClientError>
+    where
+        In: Serialize,
+        Out: DeserializeOwned,
+    {
+        let input = self.client.payload(encode(input)?).await?;
+        let mut jobs = Vec::new();
+        for (worker, part) in &scattered.parts {
+            let mut spec = spec.clone();
+            spec.template.blobs.push((name.to_owned(), part.id()?));
+            spec.home = Some(*worker);
+            jobs.push((spec, input.clone()));
+        }
+        decode_all(self.client, self.run_batches(jobs).await?).await
     }
 
     /// Removes the parts. Doing so twice does no harm.
@@ -242,13 +285,31 @@ impl<'a> Pool<'a> {
         self.holds.close().await
     }
 
-    /// Runs jobs at home with these workers, each in a batch of its own, which is removed when its
-    /// result is known.
-    async fn run<Out: DeserializeOwned>(
+    /// Runs jobs at home with these workers.
+    async fn run(
         &self,
         spec: &BatchSpec,
         jobs: Vec<(WorkerId, Payload)>,
-    ) -> Result<Vec<Result<Out, JobFailed>>, ClientError> {
+    ) -> Result<Vec<Report>, ClientError> {
+        let at_home = |(worker, payload)| {
+            let home = Some(worker);
+            (
+                BatchSpec {
+                    home,
+                    ..spec.clone()
+                },
+                payload,
+            )
+        };
+        self.run_batches(jobs.into_iter().map(at_home).collect())
+            .await
+    }
+
+    /// Runs jobs, each in a batch of its own, which is removed when its result is known.
+    async fn run_batches(
+        &self,
+        jobs: Vec<(BatchSpec, Payload)>,
+    ) -> Result<Vec<Report>, ClientError> {
         if jobs.is_empty() {
             return Err(ClientError::TooFewWorkers {
                 workers: 1,
@@ -256,23 +317,39 @@ impl<'a> Pool<'a> {
             });
         }
         let mut batches: Vec<Batch<'_>> = Vec::new();
-        for (worker, payload) in jobs {
-            let spec = BatchSpec {
-                home: Some(worker),
-                id: None,
-                ..spec.clone()
-            };
+        for (mut spec, payload) in jobs {
+            // A key names one batch.
+            spec.id = None;
             batches.push(self.client.submit_payloads(spec, vec![payload]).await?);
         }
-        let mut outputs = Vec::new();
-        for (number, batch) in batches.into_iter().enumerate() {
+        let mut reports = Vec::new();
+        for batch in batches {
             let mut results = batch.results(Order::Input).await?;
             let (_, report) = results.next().await?.ok_or(ClientError::Unexpected)?;
-            outputs.push(decode(self.client, number as u32, report).await?);
+            reports.push(inlined(self.client, report).await?);
             batch.remove().await?;
         }
-        Ok(outputs)
+        Ok(reports)
     }
+}
+
+/// A report whose output is at hand when its batch is gone.
+async fn inlined(client: &Client, mut report: Report) -> Result<Report, ClientError> {
+    if let Outcome::Ok(payload @ Payload::Blob(..)) = &report.outcome {
+        report.outcome = Outcome::Ok(client.fetch(payload).await?.into());
+    }
+    Ok(report)
+}
+
+async fn decode_all<Out: DeserializeOwned>(
+    client: &Client,
+    reports: Vec<Report>,
+) -> Result<Vec<Result<Out, JobFailed>>, ClientError> {
+    let mut outputs = Vec::new();
+    for (number, report) in (0..).zip(reports) {
+        outputs.push(decode(client, number, report).await?);
+    }
+    Ok(outputs)
 }
 
 /// Gives each worker a number: those that are there keep theirs, the others take the lowest free

@@ -1,6 +1,7 @@
 //! What a job is: a module, an input, and the rules under which the one runs on the other.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use bytes::Bytes;
@@ -132,6 +133,33 @@ pub struct Template {
     /// The seed of every job.
     #[serde(default)]
     pub seed: Seed,
+    /// What its jobs find in their sandboxes.
+    #[serde(default, skip_serializing_if = "Instances::are_fresh")]
+    pub instances: Instances,
+}
+
+/// What a job finds in its sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Instances {
+    /// A new instance. Where the module exports `optwasm_init`, that is called before each job. The
+    /// default.
+    #[default]
+    Fresh,
+    /// The memory as `optwasm_init` left it, which each worker calls once. Every job begins from that
+    /// state, and results and fuel are those of fresh instances.
+    Resident,
+    /// The instance of the job before, for up to so many jobs; it is made anew after any that fails.
+    /// What a job leaves behind the next one finds, so that results depend on what ran before: they
+    /// are neither reproducible nor remembered.
+    Kept(NonZeroU32),
+}
+
+impl Instances {
+    /// Whether each job has a new instance.
+    pub fn are_fresh(&self) -> bool {
+        *self == Instances::Fresh
+    }
 }
 
 impl Template {
@@ -145,6 +173,7 @@ impl Template {
             env: Vec::new(),
             blobs: Vec::new(),
             seed: Seed::default(),
+            instances: Instances::default(),
         }
     }
 }

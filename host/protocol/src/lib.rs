@@ -29,7 +29,7 @@ pub mod transfer;
 
 pub use endpoint::{Fingerprint, Identity};
 pub use id::{BatchId, ContentId, JobId, WorkerId};
-pub use job::{Limits, Payload, Profile, Seed, Template};
+pub use job::{Instances, Limits, Payload, Profile, Seed, Template};
 pub use link::{Link, Stream};
 pub use outcome::{Incumbent, LogRecord, Loss, Outcome, Report, TrapKind};
 pub use token::{Authority, Role, Token};

@@ -12,10 +12,14 @@
 //! wall-clock and output limits, and reports how it ended. Whatever a guest does is a value of
 //! [`optwasm_protocol::Outcome`]; it is never an error of this crate, a panic or a crash.
 //!
+//! A module may initialize itself once for many jobs: [`Sandbox::prepare_resident`] takes a snapshot
+//! of its memory, and [`Sandbox::run_kept`] lets one job follow another in the same instance.
+//!
 //! Runs are synchronous and belong on threads of their own. Guests have stacks of their own, from
 //! the engine.
 
 pub mod cache;
+mod classify;
 pub mod compile;
 pub mod config;
 mod control;
@@ -28,6 +32,7 @@ mod host_wasi;
 mod job;
 mod limiter;
 mod prepare;
+mod resident;
 mod run;
 mod state;
 
@@ -38,3 +43,4 @@ pub use engine::{EngineKind, WASMTIME_VERSION};
 pub use gate::Inspection;
 pub use job::{Job, Setup};
 pub use prepare::{PrepareError, Prepared, Sandbox, SandboxError};
+pub use run::Kept;

@@ -40,6 +40,13 @@ impl Limiter {
         }
     }
 
+    /// Another job of the same guest begins, which may use so much.
+    pub(crate) fn next(&mut self, limit: u64) {
+        self.limit = limit;
+        self.peak = self.total;
+        self.denied = false;
+    }
+
     fn grow(&mut self, bytes: u64) -> bool {
         let total = self.total.saturating_add(bytes);
         if total > self.limit {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use optwasm_protocol::{ContentId, Profile};
+use optwasm_protocol::{ContentId, Instances, Profile};
 use wasmtime::{Engine, InstancePre, Linker, Module, ModuleExport};
 
 use crate::cache::DiskCache;
@@ -11,6 +11,7 @@ use crate::compile::{CompileError, compile};
 use crate::config::{Compiler, SandboxConfig};
 use crate::engine::{EngineKind, Engines};
 use crate::gate::{self, Inspection, Unacceptable};
+use crate::resident::Snapshot;
 use crate::state::JobState;
 use crate::{host_v1, host_wasi};
 
@@ -48,11 +49,23 @@ impl From<Unacceptable> for PrepareError {
 #[derive(Clone)]
 pub struct Prepared {
     pub(crate) pre: InstancePre<JobState>,
-    /// Where `_start` is, so that no job looks its name up.
-    pub(crate) start: ModuleExport,
+    pub(crate) entry: Entry,
     /// Where the memory is; a module without imports needs none.
     pub(crate) memory: Option<ModuleExport>,
     pub(crate) inspection: Arc<Inspection>,
+    /// Where this is the snapshot of another.
+    pub(crate) snapshot: Option<Arc<Snapshot>>,
+}
+
+/// What is called in an instance, so that no job looks names up.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    /// `_start`: all of a job.
+    start: ModuleExport,
+    /// `optwasm_init`: what comes before any job.
+    pub(crate) init: Option<ModuleExport>,
+    /// `optwasm_run`: a job, after `optwasm_init`, any number of times.
+    run: Option<ModuleExport>,
 }
 
 impl Prepared {
@@ -60,11 +73,42 @@ impl Prepared {
     pub fn inspection(&self) -> &Inspection {
         &self.inspection
     }
+
+    /// Why jobs cannot find in its instances what they ask for.
+    ///
+    /// # Errors
+    ///
+    /// What is missing, for whoever built the module.
+    pub fn offers(&self, instances: Instances) -> Result<(), String> {
+        match instances {
+            Instances::Resident if self.entry.init.is_none() => Err(format!(
+                "the module exports no `{INIT}`, so there is nothing that could stay resident"
+            )),
+            Instances::Kept(_) if self.entry.run.is_none() => Err(format!(
+                "the module exports no `{RUN}`, so one instance runs one job"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// What to call for a job; in an instance that others may follow in where it `is_kept`.
+    pub(crate) fn main(&self, is_kept: bool) -> &ModuleExport {
+        let is_initialized = self.entry.init.is_some() || self.snapshot.is_some();
+        match &self.entry.run {
+            Some(run) if is_kept || is_initialized => run,
+            _ => &self.entry.start,
+        }
+    }
 }
+
+/// What a module does once, before it sees a job.
+pub(crate) const INIT: &str = "optwasm_init";
+/// What a module does for each job, after `optwasm_init` and any number of times.
+const RUN: &str = "optwasm_run";
 
 /// Prepares modules and runs jobs on them. Shared by the threads that run them.
 pub struct Sandbox {
-    config: SandboxConfig,
+    pub(crate) config: SandboxConfig,
     engines: Engines,
     linkers: [std::sync::OnceLock<Arc<Linker<JobState>>>; 3],
     disk: Option<DiskCache>,
@@ -73,6 +117,10 @@ pub struct Sandbox {
     /// One compilation at a time: it takes all cores by itself.
     compiling: Mutex<()>,
     rejected: Mutex<HashMap<(ContentId, EngineKind), PrepareError>>,
+    /// One snapshot at a time: the allocator has one instance to spare for it.
+    pub(crate) snapshotting: Mutex<()>,
+    /// Most recently used last.
+    pub(crate) snapshots: Mutex<Vec<(ContentId, Prepared)>>,
 }
 
 /// Rejections that are remembered, so that a batch on a bad module is not compiled job by job.
@@ -99,6 +147,8 @@ impl Sandbox {
             prepared: Mutex::default(),
             compiling: Mutex::default(),
             rejected: Mutex::default(),
+            snapshotting: Mutex::default(),
+            snapshots: Mutex::default(),
             config,
         };
         sandbox.engine(EngineKind::Strict)?;
@@ -198,21 +248,30 @@ impl Sandbox {
                 (inspection, native)
             }
         };
+        self.link(kind, &engine, &native, inspection.into())
+    }
+
+    /// Makes compiled code ready for jobs.
+    pub(crate) fn link(
+        &self,
+        kind: EngineKind,
+        engine: &Engine,
+        native: &Module,
+        inspection: Arc<Inspection>,
+    ) -> Result<Prepared, PrepareError> {
         // So that the first job does not pay for it. An optimization: without it jobs still run.
         let _ = native.initialize_copy_on_write_image();
         let pre = self
-            .linker(kind, &engine)?
-            .instantiate_pre(&native)
+            .linker(kind, engine)?
+            .instantiate_pre(native)
             // Names were checked at the gate; what is left are types.
             .map_err(|error| PrepareError::Rejected(format!("{error:#}")))?;
-        let start = native
-            .get_export_index("_start")
-            .ok_or_else(|| PrepareError::Host("the compiler lost `_start`".to_owned()))?;
         Ok(Prepared {
             pre,
-            start,
+            entry: entry(native)?,
             memory: native.get_export_index("memory"),
-            inspection: Arc::new(inspection),
+            inspection,
+            snapshot: None,
         })
     }
 
@@ -239,6 +298,15 @@ impl Sandbox {
         }
     }
 
+    /// Where a module is compiled.
+    pub(crate) fn compiler(&self, id: &ContentId) -> &Compiler {
+        if self.config.trusted.contains(id) {
+            &Compiler::InProcess
+        } else {
+            &self.config.compiler
+        }
+    }
+
     /// Compiles a module that passed the gate, and keeps the code.
     fn compiled(
         &self,
@@ -248,17 +316,11 @@ impl Sandbox {
         engine: &Engine,
         inspection: &Inspection,
     ) -> Result<Module, PrepareError> {
-        let compiler = if self.config.trusted.contains(&id) {
-            &Compiler::InProcess
-        } else {
-            &self.config.compiler
-        };
+        let limits = &self.config.compile_limits;
         let code =
-            compile(module, kind, compiler, &self.config.compile_limits).map_err(|error| {
-                match error {
-                    CompileError::Refused(why) => PrepareError::Rejected(why),
-                    CompileError::Child(_) => PrepareError::Host(error.to_string()),
-                }
+            compile(module, kind, self.compiler(&id), limits).map_err(|error| match error {
+                CompileError::Refused(why) => PrepareError::Rejected(why),
+                CompileError::Child(_) => PrepareError::Host(error.to_string()),
             })?;
         let native = load(engine, &code).map_err(|error| {
             PrepareError::Host(format!("compiled code does not load: {error:#}"))
@@ -275,7 +337,36 @@ impl Sandbox {
     }
 }
 
-fn load(engine: &Engine, code: &[u8]) -> wasmtime::Result<Module> {
+/// What to call in a module's instances.
+fn entry(native: &Module) -> Result<Entry, PrepareError> {
+    let function = |name: &str| {
+        let Some(found) = native.get_export(name) else {
+            return Ok(None);
+        };
+        match found.func() {
+            Some(found) if found.params().len() + found.results().len() == 0 => {
+                Ok(native.get_export_index(name))
+            }
+            _ => Err(PrepareError::Rejected(format!(
+                "the module's export `{name}` is no function without parameters and results"
+            ))),
+        }
+    };
+    let entry = Entry {
+        start: function("_start")?
+            .ok_or_else(|| PrepareError::Host("the compiler lost `_start`".to_owned()))?,
+        init: function(INIT)?,
+        run: function(RUN)?,
+    };
+    if entry.init.is_some() && entry.run.is_none() {
+        return Err(PrepareError::Rejected(format!(
+            "the module exports `{INIT}` and no `{RUN}`"
+        )));
+    }
+    Ok(entry)
+}
+
+pub(crate) fn load(engine: &Engine, code: &[u8]) -> wasmtime::Result<Module> {
     // SAFETY: the code was made by this program, in this process, in its own child process, or
     // earlier under a MAC that only this user's cache key makes; wasmtime copies it.
     unsafe { Module::deserialize(engine, code) }
@@ -305,7 +396,7 @@ fn compatibility(kind: EngineKind, engine: &Engine) -> [u8; 32] {
 }
 
 /// Nothing that holds these locks can leave their content half changed.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,37 +1,87 @@
-//! One job, from a fresh store to a report.
+//! Jobs, from an instance to a report.
+//!
+//! | instances | what a job begins with | what becomes of it |
+//! |---|---|---|
+//! | fresh | a new instance, in which `optwasm_init` is called first where the module has it | dropped |
+//! | resident | a new instance of the snapshot that `optwasm_init` left | dropped |
+//! | kept | the instance of the job before | kept for the next one, unless the job failed |
 
 use std::any::Any;
+use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::thread;
 
-use optwasm_protocol::{Outcome, Report, TrapKind};
-use wasmtime::{Extern, Store, Trap, WasmBacktrace};
+use optwasm_protocol::{Outcome, Report};
+use wasmtime::{AsContextMut, Extern, Instance, ModuleExport, Store, TypedFunc};
 
+use crate::classify::{classify, output};
 use crate::control::Control;
-use crate::ended::Ended;
-use crate::guest_log::harmless;
-use crate::job::Job;
+use crate::job::{Job, Setup};
 use crate::prepare::{Prepared, Sandbox};
 use crate::state::{JobState, Watch};
-
-/// Longest function name in a report.
-const FRAME_MAX: usize = 200;
 
 /// How much fuel a guest burns between two looks for cancel and deadline. That is 0.1 ms of usual
 /// code, and 100 ms where every second operator misses all caches, which is as late as a cancel may
 /// come; looking takes 0.2 µs.
 const SLICE: u64 = 1_000_000;
 
+/// An instance that waits for another job.
+pub struct Kept {
+    store: Store<JobState>,
+    run: TypedFunc<(), ()>,
+    setup: Arc<Setup>,
+    jobs: u32,
+}
+
 impl Sandbox {
-    /// Runs one job on the calling thread.
+    /// Runs one job on the calling thread, in an instance of its own.
     ///
-    /// `prepared` must have been prepared by this sandbox for the profile of the job.
+    /// `prepared` must have been prepared by this sandbox for the profile of the job, and a
+    /// snapshot for its setup.
     pub fn run(&self, prepared: &Prepared, job: Job, control: &Control) -> Report {
-        match catch_unwind(AssertUnwindSafe(|| run(prepared, job, control))) {
-            Ok(report) => report,
-            Err(panic) => Report::not_run(Outcome::HostPanic(panic_message(&*panic))),
-        }
+        reported(|| run(prepared, job, control, false).0)
+    }
+
+    /// Runs one job in the instance of `kept` where that is of the same setup and has run fewer than
+    /// `most` jobs, else in a new one; leaves there the instance for the next job.
+    pub fn run_kept(
+        &self,
+        kept: &mut Option<Kept>,
+        most: NonZeroU32,
+        prepared: &Prepared,
+        job: Job,
+        control: &Control,
+    ) -> Report {
+        let setup = job.setup.clone();
+        let before = kept.take();
+        reported(|| {
+            let fits = |before: &Kept| Arc::ptr_eq(&before.setup, &setup);
+            let (report, instance) = match before.filter(fits) {
+                Some(before) => again(before, job, control),
+                None => {
+                    let (report, instance) = run(prepared, job, control, true);
+                    let instance = instance.map(|(store, run)| Kept {
+                        store,
+                        run,
+                        setup,
+                        jobs: 1,
+                    });
+                    (report, instance)
+                }
+            };
+            *kept = instance.filter(|instance| instance.jobs < most.get());
+            report
+        })
+    }
+}
+
+fn reported(run: impl FnOnce() -> Report) -> Report {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(report) => report,
+        Err(panic) => Report::not_run(Outcome::HostPanic(panic_message(&*panic))),
     }
 }
 
@@ -43,15 +93,20 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "panic".to_owned())
 }
 
-fn run(prepared: &Prepared, job: Job, control: &Control) -> Report {
+/// An instance that ended a job in good order, and what to call for the next one.
+type Usable = Option<(Store<JobState>, TypedFunc<(), ()>)>;
+
+fn run(prepared: &Prepared, job: Job, control: &Control, is_kept: bool) -> (Report, Usable) {
     let inspection = prepared.inspection();
     if inspection.minimum_memory > job.limits.memory {
-        return Report::not_run(Outcome::Rejected(format!(
+        let why = format!(
             "the module needs {} KiB of memory to start; the job allows {} KiB",
             inspection.minimum_memory >> 10,
             job.limits.memory >> 10
-        )));
+        );
+        return (Report::not_run(Outcome::Rejected(why)), None);
     }
+    let prepared = prepared.for_limits(&job.limits);
     let fuel = job.limits.fuel;
     let state = JobState::new(job, control.clone(), !inspection.is_sdk);
     let mut store = Store::new(prepared.pre.module().engine(), state);
@@ -59,18 +114,51 @@ fn run(prepared: &Prepared, job: Job, control: &Control) -> Report {
     let watch = store.data().watch.clone();
     // Caught here so that what the job used until then is reported; the store is not used again.
     let result = catch_unwind(AssertUnwindSafe(|| {
-        drive(start(prepared, &mut store, fuel), &watch)
+        drive(start(prepared, &mut store, fuel, is_kept), &watch)
     }));
-    let left = store.get_fuel().unwrap_or(0);
+    let (report, run) = report(&mut store, result, fuel);
+    (report, run.map(|run| (store, run)))
+}
 
-    let mut state = store.into_data();
+/// Runs a job in the instance of one before.
+fn again(mut kept: Kept, job: Job, control: &Control) -> (Report, Option<Kept>) {
+    let fuel = job.limits.fuel;
+    kept.store.data_mut().next(job, control.clone());
+    let watch = kept.store.data().watch.clone();
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let go = async {
+            watch.check()?;
+            kept.store.set_fuel(fuel)?;
+            kept.run.call_async(&mut kept.store, ()).await?;
+            Ok(kept.run.clone())
+        };
+        drive(go, &watch)
+    }));
+    let (report, run) = report(&mut kept.store, result, fuel);
+    kept.jobs += 1;
+    (report, run.map(|_| kept))
+}
+
+/// What came of a job in `store`, and the function that ran it where the instance is as sound as
+/// before.
+fn report<T>(
+    store: &mut Store<JobState>,
+    result: thread::Result<wasmtime::Result<T>>,
+    fuel: u64,
+) -> (Report, Option<T>) {
+    let left = store.get_fuel().unwrap_or(0);
+    let state = store.data_mut();
     state.log.finish();
+    let mut usable = None;
     let outcome = match result {
-        Ok(Ok(())) => output(&mut state),
-        Ok(Err(error)) => classify(&error, &mut state),
+        Ok(Ok(run)) => {
+            usable = Some(run);
+            output(state)
+        }
+        Ok(Err(error)) => classify(&error, state),
         Err(panic) => Outcome::HostPanic(panic_message(&*panic)),
     };
-    Report {
+    let report = Report {
         fuel: if matches!(outcome, Outcome::OutOfFuel) {
             fuel
         } else {
@@ -81,19 +169,23 @@ fn run(prepared: &Prepared, job: Job, control: &Control) -> Report {
         wall_us: state.watch.started.elapsed().as_micros() as u64,
         worker: String::new(),
         attempt: 0,
-        log: state.log.records,
+        log: std::mem::take(&mut state.log.records),
         log_dropped: state.log.dropped,
-        incumbent: state.incumbent,
+        incumbent: state.incumbent.take(),
         memo: false,
         witnesses: Vec::new(),
-    }
+    };
+    (report, usable)
 }
 
 /// Runs a guest to its end, and looks for cancel and deadline whenever it pauses.
 ///
 /// Guests pause because they have burnt a slice of their fuel. The engine's other means, epochs,
 /// would cost them a second check in every loop: some ten percent in solvers.
-fn drive(guest: impl Future<Output = wasmtime::Result<()>>, watch: &Watch) -> wasmtime::Result<()> {
+pub(crate) fn drive<T>(
+    guest: impl Future<Output = wasmtime::Result<T>>,
+    watch: &Watch,
+) -> wasmtime::Result<T> {
     let mut guest = pin!(guest);
     let mut context = Context::from_waker(Waker::noop());
     loop {
@@ -104,137 +196,63 @@ fn drive(guest: impl Future<Output = wasmtime::Result<()>>, watch: &Watch) -> wa
     }
 }
 
+/// A new instance in which the job has run, by the function that it returns.
 async fn start(
     prepared: &Prepared,
     store: &mut Store<JobState>,
     fuel: u64,
-) -> wasmtime::Result<()> {
+    is_kept: bool,
+) -> wasmtime::Result<TypedFunc<(), ()>> {
+    let instance = instantiate(prepared, store, fuel)?;
+    if let Some(init) = &prepared.entry.init {
+        initialize(store, &instance, init).await?;
+    }
+    let run = function(&mut *store, &instance, prepared.main(is_kept))?;
+    run.call_async(&mut *store, ()).await?;
+    Ok(run)
+}
+
+/// A new instance, which may burn `fuel` less what is paid for already.
+pub(crate) fn instantiate(
+    prepared: &Prepared,
+    store: &mut Store<JobState>,
+    fuel: u64,
+) -> wasmtime::Result<Instance> {
     store.data().watch.check()?;
     // Instantiating is free, since what it costs differs by operating system. The gate bounds it:
     // no module has a start section.
     store.set_fuel(u64::MAX)?;
     let instance = prepared.pre.instantiate(&mut *store)?;
-    store.set_fuel(fuel)?;
+    store.set_fuel(fuel.saturating_sub(prepared.spent()))?;
     store.fuel_async_yield_interval(Some(SLICE))?;
     store.data_mut().memory = prepared
         .memory
         .and_then(|memory| instance.get_module_export(&mut *store, &memory))
         .and_then(Extern::into_memory);
-    let main = instance
-        .get_module_export(&mut *store, &prepared.start)
+    Ok(instance)
+}
+
+/// Calls the module's own initialization, which sees nothing of the job.
+pub(crate) async fn initialize(
+    store: &mut Store<JobState>,
+    instance: &Instance,
+    init: &ModuleExport,
+) -> wasmtime::Result<()> {
+    let init = function(&mut *store, instance, init)?;
+    let job = store.data_mut().hide_job();
+    init.call_async(&mut *store, ()).await?;
+    store.data_mut().show_job(job);
+    Ok(())
+}
+
+fn function(
+    mut store: impl AsContextMut,
+    instance: &Instance,
+    export: &ModuleExport,
+) -> wasmtime::Result<TypedFunc<(), ()>> {
+    instance
+        .get_module_export(&mut store, export)
         .and_then(Extern::into_func)
-        .ok_or_else(|| wasmtime::format_err!("the instance has no `_start`"))?;
-    let main = main.typed::<(), ()>(&mut *store)?;
-    main.call_async(&mut *store, ()).await
-}
-
-fn output(state: &mut JobState) -> Outcome {
-    Outcome::Ok(std::mem::take(&mut state.output).into())
-}
-
-fn classify(error: &wasmtime::Error, state: &mut JobState) -> Outcome {
-    let outcome = if let Some(ended) = error.downcast_ref::<Ended>() {
-        from_ended(ended, error, state)
-    } else if let Some(trap) = error.downcast_ref::<Trap>() {
-        from_trap(*trap, error)
-    } else if error.is::<wasmtime::ThrownException>() {
-        trap(TrapKind::Exception, error)
-    } else if state.limiter.denied {
-        // No room for what the engine itself keeps for the guest, such as its exceptions.
-        Outcome::MemoryLimit
-    } else {
-        // Neither the guest's doing nor a trap: the machine did not give what an instance needs.
-        Outcome::HostOutOfMemory(format!("{error:#}"))
-    };
-    let failed = matches!(outcome, Outcome::Panic { .. } | Outcome::Trap { .. })
-        || matches!(error.downcast_ref::<Ended>(), Some(Ended::Exit(_))) && !outcome.is_ok();
-    if failed && state.limiter.denied {
-        return Outcome::MemoryLimit;
-    }
-    outcome
-}
-
-fn from_ended(ended: &Ended, error: &wasmtime::Error, state: &mut JobState) -> Outcome {
-    match ended {
-        Ended::Exit(0) => output(state),
-        Ended::Exit(code) => {
-            let tail = state.log.stderr_tail();
-            Outcome::GuestError {
-                code: *code,
-                message: if tail.is_empty() {
-                    format!("exit code {code}")
-                } else {
-                    tail
-                },
-                chain: Vec::new(),
-            }
-        }
-        Ended::Fail {
-            code,
-            message,
-            chain,
-        } => Outcome::GuestError {
-            code: *code,
-            message: message.clone(),
-            chain: chain.clone(),
-        },
-        Ended::Panic {
-            message,
-            file,
-            line,
-            column,
-        } => Outcome::Panic {
-            message: message.clone(),
-            file: file.clone(),
-            line: *line,
-            column: *column,
-            frames: frames(error),
-        },
-        Ended::BadPointer => trap(TrapKind::BadPointer, error),
-        Ended::BadHandle => trap(TrapKind::BadHandle, error),
-        Ended::OutOfFuel => Outcome::OutOfFuel,
-        Ended::OutputTooLarge => Outcome::OutputTooLarge,
-        Ended::Deadline => Outcome::Deadline,
-        Ended::Cancelled => Outcome::Cancelled,
-        Ended::HostOutOfMemory(why) => Outcome::HostOutOfMemory(why.clone()),
-    }
-}
-
-fn from_trap(kind: Trap, error: &wasmtime::Error) -> Outcome {
-    let kind = match kind {
-        Trap::OutOfFuel => return Outcome::OutOfFuel,
-        Trap::StackOverflow => return Outcome::StackOverflow,
-        Trap::UnreachableCodeReached => TrapKind::Unreachable,
-        Trap::MemoryOutOfBounds => TrapKind::MemoryOutOfBounds,
-        Trap::TableOutOfBounds => TrapKind::TableOutOfBounds,
-        Trap::IndirectCallToNull | Trap::NullReference => TrapKind::NullReference,
-        Trap::BadSignature => TrapKind::BadSignature,
-        Trap::IntegerOverflow => TrapKind::IntegerOverflow,
-        Trap::IntegerDivisionByZero => TrapKind::DivisionByZero,
-        Trap::BadConversionToInteger => TrapKind::BadConversion,
-        _ => TrapKind::Other,
-    };
-    trap(kind, error)
-}
-
-fn trap(kind: TrapKind, error: &wasmtime::Error) -> Outcome {
-    Outcome::Trap {
-        kind,
-        frames: frames(error),
-    }
-}
-
-/// The guest's functions at the end, innermost first, by the names that their author gave them.
-fn frames(error: &wasmtime::Error) -> Vec<String> {
-    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
-        return Vec::new();
-    };
-    let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
-        Some(name) => {
-            let name = format!("{:#}", rustc_demangle::demangle(name));
-            harmless(&name.chars().take(FRAME_MAX).collect::<String>())
-        }
-        None => format!("function {}", frame.func_index()),
-    };
-    backtrace.frames().iter().map(name).collect()
+        .ok_or_else(|| wasmtime::format_err!("the instance lost a function"))?
+        .typed::<(), ()>(&store)
 }

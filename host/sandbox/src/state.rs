@@ -29,6 +29,15 @@ pub(crate) enum Standard {
     Error,
 }
 
+impl Standard {
+    /// Where they lead at first.
+    const ALL: [Option<Standard>; 3] = [
+        Some(Standard::Input),
+        Some(Standard::Output),
+        Some(Standard::Error),
+    ];
+}
+
 /// What may end a job from outside.
 #[derive(Clone)]
 pub(crate) struct Watch {
@@ -85,17 +94,49 @@ impl JobState {
             memory: None,
             stdout_is_output,
             stdin_position: 0,
-            descriptors: [
-                Some(Standard::Input),
-                Some(Standard::Output),
-                Some(Standard::Error),
-            ],
+            descriptors: Standard::ALL,
             output: Vec::new(),
             incumbent: None,
             random: None,
             slept: 0,
             wasi: None,
         }
+    }
+
+    /// Makes this the state of another job in the same instance. What the guest has of memory stays
+    /// its own and counts.
+    pub(crate) fn next(&mut self, job: Job, control: Control) {
+        let limits = &job.limits;
+        self.limiter.next(limits.memory);
+        self.watch = Watch {
+            control,
+            started: Instant::now(),
+            deadline: Duration::from_millis(limits.deadline_ms),
+        };
+        self.show_job(job);
+    }
+
+    /// Takes from the guest's sight what differs between jobs.
+    pub(crate) fn hide_job(&mut self) -> Job {
+        let hidden = Job {
+            input: Bytes::new(),
+            resume: None,
+            ..self.job.clone()
+        };
+        std::mem::replace(&mut self.job, hidden)
+    }
+
+    /// Lets the guest see this job, as if nothing had run before.
+    pub(crate) fn show_job(&mut self, job: Job) {
+        self.log = GuestLog::new(job.limits.log);
+        self.job = job;
+        self.stdin_position = 0;
+        self.descriptors = Standard::ALL;
+        self.output = Vec::new();
+        self.incumbent = None;
+        self.random = None;
+        self.slept = 0;
+        self.wasi = None;
     }
 
     /// The context of wasmtime-wasi's functions: one without descriptors, arguments or

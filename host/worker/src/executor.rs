@@ -5,6 +5,7 @@
 //! however many reports lie in it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -21,6 +22,8 @@ pub(crate) struct Task {
     pub(crate) attempt: Attempt,
     pub(crate) prepared: Prepared,
     pub(crate) job: Job,
+    /// How many jobs of its setup one instance may run.
+    pub(crate) kept: Option<NonZeroU32>,
 }
 
 /// Runs jobs on threads of its own, which end when it is dropped.
@@ -208,6 +211,8 @@ impl Drop for Executor {
 }
 
 fn slot_loop(shared: &Arc<Shared>) {
+    // An instance that waits for another job of its setup.
+    let mut kept = None;
     loop {
         let mut state = shared.lock();
         let task = loop {
@@ -230,7 +235,15 @@ fn slot_loop(shared: &Arc<Shared>) {
         state.running.insert(attempt, control.clone());
         drop(state);
 
-        let report = shared.sandbox.run(&task.prepared, task.job, &control);
+        let Task { prepared, job, .. } = task;
+        let sandbox = &shared.sandbox;
+        let report = match task.kept {
+            Some(most) => sandbox.run_kept(&mut kept, most, &prepared, job, &control),
+            None => {
+                kept = None;
+                sandbox.run(&prepared, job, &control)
+            }
+        };
 
         let mut state = shared.lock();
         // What was abandoned is not held any more, and another run may have its number.

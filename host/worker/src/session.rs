@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use optwasm_protocol::frame::{FrameError, SOFT_FRAME};
 use optwasm_protocol::link::{Reader, Writer};
 use optwasm_protocol::message::{
@@ -23,9 +24,10 @@ use optwasm_protocol::message::{
 };
 use optwasm_protocol::transfer::{TransferError, upload};
 use optwasm_protocol::{
-    BatchId, ContentId, INLINE_MAX, JobId, Limits, Link, Outcome, Payload, Report, Stream, Template,
+    BatchId, ContentId, INLINE_MAX, Instances, JobId, Limits, Link, Outcome, Payload, Report,
+    Stream, Template,
 };
-use optwasm_sandbox::{Job, PrepareError, Prepared, Setup};
+use optwasm_sandbox::{Control, Job, PrepareError, Prepared, Setup};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -138,7 +140,10 @@ struct Session {
 
 enum Batch {
     /// Its module and blobs are being made ready; these jobs wait for them.
-    Preparing(Vec<Assignment>),
+    Preparing(
+        Vec<Assignment>,
+        #[expect(dead_code, reason = "it is there to be dropped")] CancelOnDrop,
+    ),
     Ready(Rc<Ready>),
     /// It could not be made ready: for good, where the outcome is deterministic.
     Failed(Outcome, Box<Template>),
@@ -149,6 +154,16 @@ struct Ready {
     prepared: Prepared,
     setup: Arc<Setup>,
     limits: Limits,
+    instances: Instances,
+}
+
+/// Cancels what nobody waits for any longer.
+struct CancelOnDrop(Control);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 /// Runs one session on `link`, after the handshake whose stream is `stream`, until the connection
@@ -391,7 +406,7 @@ impl Session {
         let wanted: HashSet<Attempt> = attempts.iter().copied().collect();
         let mut taken = Vec::new();
         for batch in self.batches.borrow_mut().values_mut() {
-            if let Batch::Preparing(waiting) = batch {
+            if let Batch::Preparing(waiting, _) = batch {
                 waiting.retain(|job| {
                     let is_wanted = wanted.contains(&(job.0, job.1));
                     if is_wanted {
@@ -414,7 +429,7 @@ impl Session {
         let mut rest = self.worker.executor.take_back_all();
         rest.extend(self.fetching.borrow_mut().drain());
         for batch in self.batches.borrow_mut().values_mut() {
-            if let Batch::Preparing(waiting) = batch {
+            if let Batch::Preparing(waiting, _) = batch {
                 rest.extend(waiting.drain(..).map(|job| (job.0, job.1)));
             }
         }
@@ -428,19 +443,20 @@ impl Session {
 
     /// Begins to make a batch ready for the jobs that wait for it.
     fn prepare_for(self: &Rc<Self>, batch: BatchId, template: Template, waiting: Vec<Assignment>) {
-        let preparing = Batch::Preparing(waiting);
+        let control = Control::new();
+        let preparing = Batch::Preparing(waiting, CancelOnDrop(control.clone()));
         self.batches.borrow_mut().insert(batch, preparing);
         let session = self.clone();
         self.spawn(async move {
-            let ready = match make_ready(&session, template.clone()).await {
+            let ready = match make_ready(&session, template.clone(), control).await {
                 Ok(ready) => Batch::Ready(Rc::new(ready)),
                 Err(outcome) => Batch::Failed(outcome, Box::new(template)),
             };
             let mut batches = session.batches.borrow_mut();
-            let Some(place @ Batch::Preparing(_)) = batches.get_mut(&batch) else {
+            let Some(place @ Batch::Preparing(..)) = batches.get_mut(&batch) else {
                 return;
             };
-            let Batch::Preparing(waiting) = std::mem::replace(place, ready) else {
+            let Batch::Preparing(waiting, _) = std::mem::replace(place, ready) else {
                 return;
             };
             let failed = match place {
@@ -468,7 +484,7 @@ impl Session {
         let mut batches = self.batches.borrow_mut();
         for job in jobs {
             match batches.get_mut(&job.0.0) {
-                Some(Batch::Preparing(waiting)) => waiting.push(job),
+                Some(Batch::Preparing(waiting, _)) => waiting.push(job),
                 Some(Batch::Ready(ready)) => tasks.extend(self.task(ready, job)),
                 Some(Batch::Failed(outcome, _)) if outcome.is_deterministic() => {
                     self.not_run(job, outcome.clone());
@@ -476,7 +492,8 @@ impl Session {
                 // This machine failed, which may be over: the next job finds out.
                 Some(Batch::Failed(_, template)) => {
                     again.push((job.0.0, Template::clone(template)));
-                    batches.insert(job.0.0, Batch::Preparing(vec![job]));
+                    let control = CancelOnDrop(Control::new());
+                    batches.insert(job.0.0, Batch::Preparing(vec![job], control));
                 }
                 // Templates precede assignments, so this coordinator is confused.
                 None => self.give_back(vec![(job.0, job.1)]),
@@ -486,7 +503,7 @@ impl Session {
         self.worker.executor.submit(tasks);
         for (batch, template) in again {
             let waiting = match self.batches.borrow_mut().remove(&batch) {
-                Some(Batch::Preparing(waiting)) => waiting,
+                Some(Batch::Preparing(waiting, _)) => waiting,
                 _ => continue,
             };
             self.prepare_for(batch, template, waiting);
@@ -504,6 +521,10 @@ impl Session {
                 limits: limits.unwrap_or(ready.limits),
                 input,
                 resume,
+            },
+            kept: match ready.instances {
+                Instances::Kept(jobs) => Some(jobs),
+                _ => None,
             },
         };
         let blob = match input {
@@ -619,37 +640,71 @@ async fn upload_patiently(link: &Link, id: ContentId, output: &[u8]) -> Result<(
 }
 
 /// Fetches and prepares all that the jobs of a batch need.
-async fn make_ready(session: &Session, template: Template) -> Result<Ready, Outcome> {
+async fn make_ready(
+    session: &Session,
+    template: Template,
+    control: Control,
+) -> Result<Ready, Outcome> {
     let unavailable = |error: TransferError| Outcome::HostOutOfMemory(error.to_string());
     let blobs = &session.worker.blobs;
     let module = blobs
         .get(&session.link, template.module)
         .await
         .map_err(unavailable)?;
-    let sandbox = session.worker.executor.sandbox().clone();
-    let (id, profile) = (template.module, template.profile);
+    let sandbox = session.worker.executor.sandbox();
     // Compiling takes seconds; the thread that drives the network must not wait for it.
-    let preparing = tokio::task::spawn_blocking(move || sandbox.prepare(id, &module, profile));
+    let preparing = tokio::task::spawn_blocking({
+        let (sandbox, module) = (sandbox.clone(), module.clone());
+        let (id, profile) = (template.module, template.profile);
+        move || sandbox.prepare(id, &module, profile)
+    });
     let mut shared = Vec::with_capacity(template.blobs.len());
     for (name, id) in &template.blobs {
         let bytes = blobs.get(&session.link, *id).await.map_err(unavailable)?;
         shared.push((name.clone(), bytes));
     }
-    let prepared = match preparing.await {
-        Ok(Ok(prepared)) => prepared,
-        Ok(Err(PrepareError::Rejected(why))) => return Err(Outcome::Rejected(why)),
-        Ok(Err(PrepareError::Host(why))) => return Err(Outcome::HostOutOfMemory(why)),
-        Err(panic) => return Err(Outcome::HostPanic(panic.to_string())),
+    let panicked = |error: tokio::task::JoinError| Outcome::HostPanic(error.to_string());
+    let mut prepared = match preparing.await.map_err(panicked)? {
+        Ok(prepared) => prepared,
+        Err(PrepareError::Rejected(why)) => return Err(Outcome::Rejected(why)),
+        Err(PrepareError::Host(why)) => return Err(Outcome::HostOutOfMemory(why)),
     };
+    let (instances, limits) = (template.instances, template.limits);
+    prepared.offers(instances).map_err(Outcome::Rejected)?;
+    let (id, key) = (template.module, name_of(&template));
+    let setup = Arc::new(Setup {
+        profile: template.profile,
+        args: template.args,
+        env: template.env,
+        blobs: shared,
+        seed: template.seed,
+    });
+    if instances == Instances::Resident {
+        let sandbox = sandbox.clone();
+        let job = Job {
+            setup: setup.clone(),
+            limits,
+            input: Bytes::new(),
+            resume: None,
+        };
+        let snapshot =
+            move || sandbox.prepare_resident(&prepared, (id, &module), key, job, &control);
+        prepared = tokio::task::spawn_blocking(snapshot)
+            .await
+            .map_err(panicked)?;
+    }
     Ok(Ready {
         prepared,
-        setup: Arc::new(Setup {
-            profile: template.profile,
-            args: template.args,
-            env: template.env,
-            blobs: shared,
-            seed: template.seed,
-        }),
-        limits: template.limits,
+        setup,
+        limits,
+        instances,
     })
+}
+
+/// The name of all that a template says.
+fn name_of(template: &Template) -> ContentId {
+    let mut bytes = Vec::new();
+    ciborium::into_writer(template, &mut bytes)
+        .expect("writing to a Vec cannot fail, and every field has a CBOR form");
+    ContentId::of(&bytes)
 }

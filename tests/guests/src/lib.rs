@@ -116,3 +116,66 @@ pub struct Loss {
     /// The identity that it was given.
     pub info: [u32; 3],
 }
+
+/// Output of `counter`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// Jobs of this instance so far, this one included.
+    pub jobs: u64,
+    /// How often its blob was loaded.
+    pub loads: u64,
+    /// The sum of the blob's bytes and the input.
+    pub sum: u64,
+}
+
+/// Input of `realization`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Realization {
+    /// Where it is evaluated.
+    pub point: Vec<f64>,
+    /// Where it is least.
+    pub target: Vec<f64>,
+    /// Whether it fails.
+    pub broken: bool,
+}
+
+/// A sparse matrix: its entries one by one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sparse {
+    /// Rows of the entries.
+    pub rows: Vec<usize>,
+    /// Columns of the entries.
+    pub cols: Vec<usize>,
+    /// The entries.
+    pub vals: Vec<f64>,
+}
+
+/// The blob `problem` of `reduced_basis`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ThermalBlock {
+    /// Number of unknowns.
+    pub dofs: usize,
+    /// One that is always there, and one for each parameter.
+    pub operators: Vec<Sparse>,
+    /// The right-hand side.
+    pub rhs: Vec<f64>,
+    /// The product in which errors are measured.
+    pub h1_0_semi: Sparse,
+}
+
+/// Input of `reduced_basis`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum BasisTask {
+    /// Estimate the errors of this basis at the parameters of the blob `parameters`.
+    Errors {
+        /// Orthonormal vectors.
+        basis: Vec<Vec<f64>>,
+    },
+    /// Solve at this parameter, for another vector of the basis.
+    Extend {
+        /// The parameter.
+        parameter: Vec<f64>,
+        /// Orthonormal vectors.
+        basis: Vec<Vec<f64>>,
+    },
+}

@@ -3,7 +3,9 @@
 use optwasm_client::{BatchStatus, LimitsChange, Order, Outcome, Which};
 use serde_json::{Value as Json, json};
 
-use crate::args::{BatchArgs, Format, ListArgs, RemoveArgs, ResultsArgs, RetryArgs, WaitArgs};
+use crate::args::{
+    BatchArgs, Format, ListArgs, ProgressArg, RemoveArgs, ResultsArgs, RetryArgs, WaitArgs,
+};
 use crate::commands::run::output_is_cbor;
 use crate::exit::{Exit, Failure};
 use crate::output::{ResultPrinter, print, table};
@@ -107,7 +109,7 @@ pub async fn watch(settings: &Settings, args: BatchArgs) -> Result<Exit, Failure
         };
         let Some(status) = status else { break };
         progress
-            .get_or_insert_with(|| Progress::new(status.jobs, false))
+            .get_or_insert_with(|| Progress::new(status.jobs, ProgressArg::Auto))
             .update(&status);
         last = Some(status);
     }
@@ -178,7 +180,10 @@ pub async fn results(settings: &Settings, args: ResultsArgs) -> Result<Exit, Fai
             local: false,
             wait_timeout: None,
             order,
-            quiet: args.output == Some(Format::Quiet),
+            progress: match args.output {
+                Some(Format::Quiet) => ProgressArg::None,
+                _ => ProgressArg::Auto,
+            },
         };
         return follow(&client, batch, &mut printer, status.jobs, how).await;
     }

@@ -1,9 +1,10 @@
 //! `optwasm run`: jobs, here or on a coordinator.
 
-use optwasm_client::{Client, Order};
+use bytes::Bytes;
+use optwasm_client::{BatchSpec, Client, Order};
 use optwasm_sandbox::engine::EngineKind;
 
-use crate::args::{Format, PlaceArgs, RunArgs};
+use crate::args::{Format, PlaceArgs, ProgressArg, RunArgs};
 use crate::exit::{Exit, Failure};
 use crate::inputs;
 use crate::output::ResultPrinter;
@@ -36,17 +37,46 @@ pub async fn run(settings: &Settings, args: RunArgs) -> Result<Exit, Failure> {
     let read = inputs::read(&args.input)?;
     let (client, local) = client(settings, &args.place).await?;
     let spec = inputs::batch_spec(&client, module, &args.job, &args.queue).await?;
-    let jobs = read.len() as u32;
     let (names, contents): (Vec<_>, Vec<_>) = read.into_iter().map(|i| (i.name, i.bytes)).unzip();
+    if args.each_worker {
+        let [input] = <[_; 1]>::try_from(contents)
+            .map_err(|_| Failure::usage("--each-worker runs one job, so it takes one input"))?;
+        let printer = |jobs| ResultPrinter::new(args.output, args.out_dir, names, is_cbor, jobs);
+        return on_each_worker(&client, spec, input, printer).await;
+    }
+    let jobs = contents.len() as u32;
     let batch = client.submit(spec, contents).await?;
     let mut printer = ResultPrinter::new(args.output, args.out_dir, names, is_cbor, jobs)?;
     let how = Follow {
         local,
         wait_timeout: args.place.wait_timeout,
         order: Order::Input,
-        quiet: args.output == Some(Format::Quiet),
+        progress: match args.output {
+            Some(Format::Quiet) => ProgressArg::None,
+            _ => args.progress,
+        },
     };
     let exit = follow(&client, batch, &mut printer, jobs, how).await?;
     client.close().await;
     Ok(exit)
+}
+
+/// Runs one job on every worker there is.
+async fn on_each_worker(
+    client: &Client,
+    spec: BatchSpec,
+    input: Bytes,
+    printer: impl FnOnce(u32) -> Result<ResultPrinter, Failure>,
+) -> Result<Exit, Failure> {
+    let pool = client.pool().await?;
+    let reports = pool.apply_raw(&spec, input).await?;
+    let mut printer = printer(reports.len() as u32)?;
+    for (index, report) in (0..).zip(reports) {
+        printer.result(client, index, report).await?;
+    }
+    printer.finish()?;
+    Ok(match printer.failed {
+        0 => Exit::Success,
+        _ => Exit::JobsFailed,
+    })
 }

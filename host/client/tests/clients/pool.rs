@@ -45,7 +45,7 @@ async fn done(client: &Client) -> BTreeMap<WorkerId, u64> {
 }
 
 #[tokio::test]
-async fn a_job_on_every_worker_and_on_one() {
+async fn case_23_a_job_on_every_worker_and_on_one() {
     LocalSet::new()
         .run_until(async {
             let (_service, client, _workers) = service(4).await;
@@ -73,7 +73,7 @@ async fn a_job_on_every_worker_and_on_one() {
 }
 
 #[tokio::test]
-async fn arguments_of_unequal_number_are_refused() {
+async fn case_23_arguments_of_unequal_number_are_refused() {
     let error = zip(vec![1, 2, 3], vec![1, 2]).unwrap_err();
     assert!(matches!(error, ClientError::Lengths(3, 2)));
     assert_eq!(zip(vec![1, 2], vec![3, 4]).unwrap(), [(1, 3), (2, 4)]);
@@ -98,7 +98,7 @@ async fn outputs_come_as_their_jobs_end() {
 }
 
 #[tokio::test]
-async fn items_are_dealt_out_evenly() {
+async fn case_24_items_are_dealt_out_evenly() {
     LocalSet::new()
         .run_until(async {
             let (_service, client, _workers) = service(4).await;
@@ -164,7 +164,7 @@ async fn the_part_of_a_worker_that_leaves_moves_to_another() {
 }
 
 #[tokio::test]
-async fn pushed_data_stays_until_it_was_removed_as_often_as_it_was_pushed() {
+async fn case_25_pushed_data_stays_until_it_was_removed_as_often_as_it_was_pushed() {
     LocalSet::new()
         .run_until(async {
             let (_service, client, _workers) = service(1).await;

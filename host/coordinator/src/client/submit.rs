@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use optwasm_protocol::job::Template;
 use optwasm_protocol::message::{BatchSpec, ErrorCode, Response, SubmitPart};
-use optwasm_protocol::{BLOB_MAX, INLINE_MAX, JOBS_MAX, Outcome, Payload, Stream};
+use optwasm_protocol::{BLOB_MAX, INLINE_MAX, Instances, JOBS_MAX, Outcome, Payload, Stream};
 use optwasm_store::Store;
 
 use super::blobs::Reserved;
@@ -90,6 +90,9 @@ fn check(spec: &BatchSpec) -> Result<(), String> {
     }
     if spec.verify > 1 && spec.home.is_some() {
         return Err("jobs at home with one worker cannot be confirmed by another".to_owned());
+    }
+    if spec.verify > 1 && matches!(spec.template.instances, Instances::Kept(_)) {
+        return Err("jobs that find what others left cannot be confirmed by another".to_owned());
     }
     if let Some(name) = spec
         .retry_on

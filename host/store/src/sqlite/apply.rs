@@ -9,7 +9,8 @@ use std::ops::Range;
 
 use optwasm_protocol::message::Memo;
 use optwasm_protocol::{
-    BatchId, ContentId, JobId, Limits, Outcome, Payload, Profile, Report, WorkerId,
+    BatchId, ContentId, Instances, JobId, Limits, Outcome, Payload, Profile, Report, Template,
+    WorkerId,
 };
 use rusqlite::{Connection, params};
 
@@ -64,7 +65,13 @@ impl Live {
 
 /// Whether a batch's jobs have memo keys.
 pub(super) fn shares(spec: &optwasm_protocol::message::BatchSpec, engine: &str) -> bool {
-    spec.memo != Memo::Off && spec.template.profile != Profile::Timed && !engine.is_empty()
+    let Template {
+        profile, instances, ..
+    } = &spec.template;
+    spec.memo != Memo::Off
+        && *profile != Profile::Timed
+        && !matches!(instances, Instances::Kept(_))
+        && !engine.is_empty()
 }
 
 impl Applier {

@@ -19,7 +19,7 @@
 //!   wait for nobody, and become the holder where they are not answered.
 
 use optwasm_protocol::message::Memo;
-use optwasm_protocol::{BatchId, ContentId, JobId, Outcome, Payload, Template};
+use optwasm_protocol::{BatchId, ContentId, Instances, JobId, Outcome, Payload, Template};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::apply::Applier;
@@ -43,8 +43,13 @@ struct Prefix([u8; 32]);
 
 impl Prefix {
     fn new(template: &Template, engine: &str) -> Self {
+        // Snapshots make jobs faster and change nothing else.
+        let template = Template {
+            instances: Instances::Fresh,
+            ..template.clone()
+        };
         // In CBOR everything has its length before it, and fields have their order.
-        Self(*ContentId::of(&codec::to_cbor(&(ABI, engine, template))).as_bytes())
+        Self(*ContentId::of(&codec::to_cbor(&(ABI, engine, &template))).as_bytes())
     }
 
     fn key(&self, input: &Payload) -> Key {
