@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use optwasm_client::{BatchSpec, Client, ContentId, Instances, Memo, Outcome, Template};
-use optwasm_test_guests::{BasisTask, Realization, ThermalBlock};
+use optwasm_test_guests::{BasisTask, BasisValues, Realization, ThermalBlock};
 use optwasm_tests::cluster::Place;
 use serde::Serialize;
 
@@ -177,12 +177,8 @@ async fn case_35_a_reduced_basis_by_scattered_parameters() {
                 basis: basis.clone(),
             };
             let parts = pool.apply_beside(&spec, ("parameters", &scattered), &task);
-            let parts: Vec<Vec<f64>> = parts
-                .await
-                .unwrap()
-                .into_iter()
-                .map(Result::unwrap)
-                .collect();
+            let parts: Vec<Result<BasisValues, _>> = parts.await.unwrap();
+            let parts: Vec<_> = parts.into_iter().map(|p| p.unwrap().values).collect();
             let errors = parts.concat();
             assert_eq!(errors.len(), 256);
             let most = errors.iter().copied().fold(0.0, f64::max);
@@ -196,7 +192,8 @@ async fn case_35_a_reduced_basis_by_scattered_parameters() {
                 basis: basis.clone(),
             };
             let vector = pool.apply_only(0, &spec, &task).await.unwrap();
-            basis.push(vector.unwrap());
+            let BasisValues { values } = vector.unwrap();
+            basis.push(values);
         }
         for (found, expected) in largest.iter().zip(ERRORS) {
             assert!((found - expected).abs() < 1e-6 * expected, "{largest:?}");

@@ -179,3 +179,10 @@ pub enum BasisTask {
         basis: Vec<Vec<f64>>,
     },
 }
+
+/// Output of `reduced_basis`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BasisValues {
+    /// The errors, or the vector.
+    pub values: Vec<f64>,
+}

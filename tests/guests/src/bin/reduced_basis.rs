@@ -6,7 +6,7 @@
 //! product, over the coercivity constant, which here is the smallest parameter.
 
 use optwasm_guest::blob;
-use optwasm_test_guests::{BasisTask, Sparse, ThermalBlock};
+use optwasm_test_guests::{BasisTask, BasisValues, Sparse, ThermalBlock};
 
 /// What does not depend on the task: the problem, its parameters, the factor of its product.
 struct State {
@@ -37,11 +37,12 @@ fn load() -> Result<State, String> {
 }
 
 #[optwasm_guest::job(init = load)]
-fn compute(state: &State, task: BasisTask) -> Vec<f64> {
-    match task {
+fn compute(state: &State, task: BasisTask) -> BasisValues {
+    let values = match task {
         BasisTask::Errors { basis } => errors(state, &basis),
         BasisTask::Extend { parameter, basis } => extend(state, &parameter, &basis),
-    }
+    };
+    BasisValues { values }
 }
 
 /// The estimated error at each parameter.
