@@ -183,6 +183,14 @@ pub struct Usage {
     pub bytes: u64,
 }
 
+impl Usage {
+    /// Counts an attempt that used so much fuel, and a slot for so many microseconds.
+    pub fn bill(&mut self, fuel: u64, slot_us: u64) {
+        self.fuel = self.fuel.saturating_add(fuel);
+        self.slot_us = self.slot_us.saturating_add(slot_us);
+    }
+}
+
 /// A namespace in numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceStatus {
