@@ -26,6 +26,30 @@ pub struct NewBatch {
     pub submitted_ms: u64,
 }
 
+/// What a job counts for beside its input: rows for it and for a small result.
+const JOB_OVERHEAD: u64 = 256;
+
+/// What a batch counts for beside its jobs: a page in each table that it gets rows in.
+const BATCH_OVERHEAD: u64 = 16 << 10;
+
+impl NewBatch {
+    /// About how many bytes it takes in a store.
+    pub fn bytes(&self) -> u64 {
+        let jobs = self.inputs.len() as u64;
+        self.input_bytes() + jobs * JOB_OVERHEAD + BATCH_OVERHEAD
+    }
+
+    /// About how many of them are its inputs.
+    pub fn input_bytes(&self) -> u64 {
+        let inputs = self.inputs.iter().map(|input| match input {
+            Payload::Inline(bytes) => bytes.len() as u64,
+            // A length and a name.
+            Payload::Blob(..) => 40,
+        });
+        inputs.sum()
+    }
+}
+
 /// One attempt in the hands of a worker.
 pub type Held = (JobId, u32);
 

@@ -89,6 +89,7 @@ impl<S: Store> Hub<S> {
         let attempt = report.attempt;
         let class = class(&report.outcome);
         let service_time_us = report.wall_us;
+        let fuel = report.fuel;
         self.turn.why = Some(report.outcome.to_string());
         let judgement = if self.holds(id, held, attempt) {
             self.judge(id, held, report)
@@ -121,6 +122,11 @@ impl<S: Store> Hub<S> {
             for loser in judgement.outvoted {
                 self.outvoted(now, held, loser);
             }
+        }
+        if !decided && judgement.then == sched::Then::Retry {
+            // It is tried again, and nothing else says what this attempt has taken.
+            let spent = Record::Spent(held.0, fuel, service_time_us);
+            self.turn.records.push(spent);
         }
         self.carry_out(now);
         self.turn.why = None;

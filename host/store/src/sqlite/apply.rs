@@ -292,7 +292,7 @@ impl Applier {
             first += count;
         }
         let state = State {
-            input_bytes: super::size(new).0,
+            input_bytes: new.bytes(),
             ..State::default()
         };
         let bytes = state.bytes();

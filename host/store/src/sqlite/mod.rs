@@ -47,8 +47,7 @@ pub use blobs::BlobPlace;
 pub use check::{CheckReport, Damage, check};
 
 use crate::{
-    Account, BatchSummary, Commit, Committed, Health, NewBatch, Record, Restored, Store,
-    StoreError, Witness,
+    Account, BatchSummary, Commit, Committed, Health, Record, Restored, Store, StoreError, Witness,
 };
 use apply::Applier;
 use blobs::{Blobs, blocking};
@@ -127,12 +126,6 @@ impl std::fmt::Debug for SqliteStore {
 
 /// Uploads that one collection looks at.
 const UPLOADS: i64 = 4096;
-
-/// What a job counts for beside its input: rows for it and for a small result.
-const JOB_OVERHEAD: u64 = 256;
-
-/// What a batch counts for beside its jobs: a page in each table that it gets rows in.
-const BATCH_OVERHEAD: u64 = 16 << 10;
 
 impl SqliteStore {
     /// Drops those of these uploads that nobody holds and that were not used since `before`, and then
@@ -293,18 +286,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// About how many bytes a new batch takes, and how many of them twice, since they go through the
-/// log.
-fn size(new: &NewBatch) -> (u64, u64) {
-    let inputs = new.inputs.iter().map(|input| match input {
-        Payload::Inline(bytes) => bytes.len() as u64,
-        Payload::Blob(..) => 40,
-    });
-    let inputs: u64 = inputs.sum();
-    let jobs = new.inputs.len() as u64;
-    (inputs + jobs * JOB_OVERHEAD + BATCH_OVERHEAD, inputs)
-}
-
 /// Room that a blob takes until it is stored.
 struct Taken<'a>(&'a Room, u64);
 
@@ -325,9 +306,8 @@ impl Store for SqliteStore {
         let (mut bytes, mut disk) = (0, 0);
         for record in &records {
             if let Record::Submitted(new) = record {
-                let (all, twice) = size(new);
-                bytes += all;
-                disk += all + twice;
+                bytes += new.bytes();
+                disk += new.bytes() + new.input_bytes();
             }
         }
         if bytes > 0 {
