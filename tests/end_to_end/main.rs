@@ -16,6 +16,7 @@ mod new_project;
 mod plugins;
 mod trouble;
 mod tune;
+mod users;
 mod workers;
 
 use std::path::PathBuf;

@@ -76,7 +76,7 @@ impl<D: Disk> World<D> {
             Err(SubmitError::KeyTaken(key, batch)) => {
                 panic!("key {key} is taken by batch {batch}, which is the same")
             }
-            Err(SubmitError::Draining) => {}
+            Err(SubmitError::Draining | SubmitError::Quota(_)) => {}
         }
     }
 

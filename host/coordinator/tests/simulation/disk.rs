@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use optwasm_protocol::message::{AttemptEnd, Order, ResultPage, WorkerInfo};
-use optwasm_protocol::{BatchId, ContentId, JobId, Limits, Payload, Report, WorkerId};
+use optwasm_protocol::{BatchId, ContentId, JobId, Limits, Namespace, Payload, Report, WorkerId};
 use optwasm_store::{
-    BatchSummary, Commit, Committed, Health, Held, MemoryStore, Record, Restored, RestoredBatch,
-    RestoredWorker, SqliteOptions, SqliteStore, Store, StoreError, Witness,
+    Account, BatchSummary, Commit, Committed, Health, Held, MemoryStore, Record, Restored,
+    RestoredBatch, RestoredWorker, SqliteOptions, SqliteStore, Store, StoreError, Witness,
 };
 use tokio::sync::oneshot;
 

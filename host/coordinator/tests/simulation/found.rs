@@ -1,6 +1,7 @@
 //! What the simulation has found, each as the shortest history that shows it.
 
 use optwasm_coordinator::hub::Out;
+use optwasm_protocol::Namespace;
 use optwasm_protocol::message::{LimitsChange, Which};
 
 use crate::Broken;
