@@ -254,15 +254,16 @@ impl<S: Store> Hub<S> {
         let of = self.namespace(namespace);
         let live = self.live.values();
         let live = live.filter(|live| live.namespace == *namespace);
-        let room = of.quota.max_bytes.unwrap_or(u64::MAX);
+        let all = self.coordinator_status();
+        let room = of.quota.max_bytes.map(|most| most.saturating_sub(of.usage.bytes));
         CoordinatorStatus {
             live_batches: live.count() as u32,
             waiting: of.queued,
             held: of.running,
             used: of.usage.bytes,
-            room: room.saturating_sub(of.usage.bytes),
+            room: room.map_or(all.room, |room| room.min(all.room)),
             store: String::new(),
-            ..self.coordinator_status()
+            ..all
         }
     }
 
