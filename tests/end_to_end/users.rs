@@ -78,7 +78,7 @@ fn nothing_of_another_namespace_is_there() {
     let args = a.args(&["submit", &echo, &large, "--id", "same", "--output", "json"]);
     let batch = place.run(args).json()["batch"].to_string();
     a.run(&["wait", &batch]).ok();
-    let job = format!("{batch}/0");
+    let job = format!("{batch}.0");
 
     // Every verb says of it what it says of one that does not exist.
     for user in [&b, &reader] {
@@ -92,8 +92,8 @@ fn nothing_of_another_namespace_is_there() {
         ];
         for verb in verbs {
             let hidden = user.run(verb);
-            let absent = match verb[1].contains('/') {
-                true => user.run(&[verb[0], "999/0"]),
+            let absent = match verb[1].contains('.') {
+                true => user.run(&[verb[0], "999.0"]),
                 false => user.run(&[verb[0], "999"]),
             };
             assert_eq!(hidden.code(), 3, "{verb:?}: {}", hidden.stderr());
@@ -184,7 +184,7 @@ fn others_are_not_seen_at_work() {
     );
     // Why a job waits names one's own jobs only.
     let own = b.submit(1, 1, &[]);
-    let why = b.run(&["explain", &format!("{own}/0")]).ok();
+    let why = b.run(&["explain", &format!("{own}.0")]).ok();
     assert!(why.contains("0 jobs go before"), "{why}");
 }
 

@@ -266,3 +266,31 @@ fn a_newer_format_is_refused() {
     assert_eq!(check(dir.path(), true).unwrap_err(), newer);
     assert_eq!(fs::read(dir.path().join("store.sqlite")).unwrap(), before);
 }
+
+#[test]
+fn a_store_of_the_first_format_is_of_the_default_namespace() {
+    let dir = TempDir::new().unwrap();
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/v1");
+    copy(Path::new(fixture), dir.path());
+    let store = open(dir.path());
+    let all = Namespace::default();
+    assert_eq!(store.batches_of(&all, 10), [1, 2, 3].map(BatchId));
+    for text in ["module", "input", "output"] {
+        assert!(store.owns_blob(&all, &blob(text).0), "{text}");
+    }
+    let other = "other".parse().unwrap();
+    assert!(!store.owns_blob(&other, &blob("module").0));
+    assert_eq!(store.batches_of(&other, 10), []);
+    // The blobs that its batches name.
+    let account = store.account(&all);
+    assert_eq!(account.usage.bytes, "moduleinputoutput".len() as u64);
+    assert_eq!(account.usage.ok, 0);
+}
+
+#[test]
+fn the_second_format_is_read() {
+    let dir = TempDir::new().unwrap();
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/v2");
+    copy(Path::new(fixture), dir.path());
+    verify(dir.path());
+}
