@@ -133,6 +133,8 @@ struct Peer {
     info: WorkerInfo,
     address: String,
     connection: Option<Connection>,
+    /// Reports of it that counted, by the namespaces of their jobs.
+    done: HashMap<Namespace, u64>,
 }
 
 /// A worker's connection.
@@ -394,6 +396,7 @@ impl<S: Store> Hub<S> {
             info: known.info,
             address: String::new(),
             connection: None,
+            done: HashMap::new(),
         };
         self.workers.insert(known.worker, peer);
     }

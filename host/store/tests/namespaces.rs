@@ -226,6 +226,8 @@ fn accounts_and_quotas_outlive_the_process() {
         ..Quota::default()
     };
     let store = open(dir.path());
+    // What all batches here run.
+    store.upload(&a, b"module");
     append(&store, vec![submit(1, &a, spec(), small("x"))]).unwrap();
     append(&store, vec![Record::Quota(a.clone(), quota)]).unwrap();
     append(&store, vec![result(job(1, 0), ok(b"answer"), ENGINE)]).unwrap();

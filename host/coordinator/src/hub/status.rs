@@ -163,7 +163,7 @@ impl<S: Store> Hub<S> {
     }
 
     /// All workers that are connected or within their lease. Those who see only what is of `scope` are
-    /// told nothing of what others do with them.
+    /// told what the workers do and have done for them, and no addresses.
     pub fn worker_statuses(&self, now: Now, scope: Option<&Namespace>) -> Vec<WorkerStatus> {
         let mut all: Vec<WorkerStatus> = self
             .workers
@@ -186,7 +186,7 @@ impl<S: Store> Hub<S> {
                     held: own.count() as u32,
                     done: match scope {
                         None => status.map_or(0, |s| s.done),
-                        Some(_) => 0,
+                        Some(namespace) => peer.done.get(namespace).copied().unwrap_or(0),
                     },
                     draining: status.is_some_and(|s| s.draining),
                     away_ms: self.away_ms(now, *id),
@@ -255,7 +255,10 @@ impl<S: Store> Hub<S> {
         let live = self.live.values();
         let live = live.filter(|live| live.namespace == *namespace);
         let all = self.coordinator_status();
-        let room = of.quota.max_bytes.map(|most| most.saturating_sub(of.usage.bytes));
+        let room = of
+            .quota
+            .max_bytes
+            .map(|most| most.saturating_sub(of.usage.bytes));
         CoordinatorStatus {
             live_batches: live.count() as u32,
             waiting: of.queued,
