@@ -205,7 +205,8 @@ fn a_flood_does_not_keep_others_waiting() {
     let flood = a.submit(5000, 5, &["--priority", "1000", "--weight", "1000"]);
     let done = || {
         let jobs = a.jobs();
-        let flood = jobs.iter().find(|job| job["batch"].to_string() == flood);
+        let number: u64 = flood.parse().unwrap();
+        let flood = jobs.iter().find(|job| job["batch"] == number);
         flood.unwrap()["done"].as_u64().unwrap()
     };
     wait_for("the flood to run", || done() > 20);

@@ -1,7 +1,7 @@
 //! Namespaces in both stores: whose batches, keys, answers and blobs are whose, and what each has used.
 
-// A failed unwrap is a failed test.
-#![allow(clippy::unwrap_used)]
+// A failed unwrap is a failed test, and a list of one range is meant.
+#![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)]
 
 mod common;
 
