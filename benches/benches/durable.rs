@@ -167,6 +167,7 @@ fn store(runtime: &Runtime, table: &mut Table) {
     let load = 200 * COMMITS;
     let batch = BatchId(1);
     let submitted = NewBatch {
+        namespace: optwasm_protocol::Namespace::default(),
         batch,
         spec: BatchSpec::new(Template::new(ContentId::of(b"any"))),
         inputs: vec![Payload::Inline(Bytes::new()); (COMMITS + load) as usize],

@@ -168,6 +168,7 @@ fn stored() -> f64 {
         let mut inputs = Vec::with_capacity(JOBS as usize);
         inputs.resize(JOBS as usize, Payload::Inline(bytes::Bytes::new()));
         let record = NewBatch {
+            namespace: optwasm_protocol::Namespace::default(),
             batch: optwasm_protocol::BatchId(1),
             spec: SubmittedSpec::new(Template::new(ContentId::of(b""))),
             inputs,

@@ -18,6 +18,7 @@ mod plugins;
 mod programs;
 mod trouble;
 mod tune;
+mod users;
 mod workers;
 
 use std::path::PathBuf;

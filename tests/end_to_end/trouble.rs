@@ -221,7 +221,7 @@ fn a_directory_of_a_newer_version_is_left_alone() {
     };
     let mut header = [0; 72];
     file.read_exact_at(&mut header, 0).unwrap();
-    assert_eq!((header[63], header[71]), (1, 1), "the format of today");
+    assert_eq!((header[63], header[71]), (2, 2), "the format of today");
     write(99);
     let kept = std::fs::read(&path).unwrap();
     let refused = |ran: Ran| {
@@ -233,7 +233,7 @@ fn a_directory_of_a_newer_version_is_left_alone() {
     refused(place.run(["coordinator", "check", "--repair"]));
     refused(place.run(["coordinator", "compact"]));
     assert!(std::fs::read(&path).unwrap() == kept, "it was changed");
-    write(1);
+    write(2);
     let _coordinator = place.coordinator(&[]);
     assert_eq!(
         place

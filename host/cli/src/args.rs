@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use optwasm_client::{BatchId, Change, JobId, Profile, Role, WorkerId};
+use optwasm_client::{BatchId, Change, JobId, Limit, Namespace, Profile, Role, WorkerId};
 
 use crate::units::{
-    parse_bytes, parse_change_of_bytes, parse_change_of_count, parse_change_of_duration,
-    parse_count, parse_duration, parse_pair, parse_ranges,
+    parse_bytes, parse_bytes_limit, parse_change_of_bytes, parse_change_of_count,
+    parse_change_of_duration, parse_count, parse_count_limit, parse_duration, parse_pair,
+    parse_ranges,
 };
 
 /// Run optimization jobs as WebAssembly modules, here or on other machines.
@@ -66,7 +67,7 @@ pub enum Command {
     /// Submit jobs to a coordinator, print the number of their batch, and leave
     Submit(SubmitArgs),
     /// List batches
-    Jobs(ListArgs),
+    Jobs(JobsArgs),
     /// Show the progress of a batch until it is done
     Watch(BatchArgs),
     /// Wait until a batch is done
@@ -89,6 +90,10 @@ pub enum Command {
     Plugins(PluginsArgs),
     /// Issue, inspect and revoke tokens
     Token(TokenArgs),
+    /// Show what namespaces have used: jobs, fuel, time in slots, bytes
+    Usage(UsageArgs),
+    /// Say what namespaces may have
+    Namespace(NamespaceArgs),
     /// Start a coordinator, or look after one
     Coordinator(CoordinatorArgs),
     /// Work for a coordinator
@@ -469,6 +474,63 @@ pub struct ListArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct JobsArgs {
+    /// Only those of this namespace; for administrators
+    #[arg(long)]
+    pub namespace: Option<Namespace>,
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct UsageArgs {
+    /// Only that of this namespace
+    #[arg(long)]
+    pub namespace: Option<Namespace>,
+    /// The same as --output json
+    #[arg(long, conflicts_with = "output")]
+    pub json: bool,
+    /// How the list is printed
+    #[arg(long, default_value = "table")]
+    pub output: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct NamespaceArgs {
+    #[command(subcommand)]
+    pub action: NamespaceAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NamespaceAction {
+    /// List namespaces, and what each may have
+    List(ListArgs),
+    /// Change what a namespace may have, which need not be known yet
+    Set {
+        /// Its name: 1 to 64 of a-z, 0-9, `.`, `_` and `-`
+        name: Namespace,
+        #[command(flatten)]
+        quota: QuotaArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct QuotaArgs {
+    /// Share of the workers' time among namespaces that have jobs waiting [at first: 1]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub weight: Option<u32>,
+    /// Jobs that may wait, or `none` [at first: none]
+    #[arg(long, value_name = "N", value_parser = parse_count_limit)]
+    pub max_queued: Option<Limit>,
+    /// Bytes of inputs, results and blobs, or `none` [at first: none]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes_limit)]
+    pub max_bytes: Option<Limit>,
+    /// Fuel that may be used in all, or `none` [at first: none]
+    #[arg(long, value_name = "FUEL", value_parser = parse_count_limit)]
+    pub max_fuel: Option<Limit>,
+}
+
+#[derive(Debug, Args)]
 pub struct BatchArgs {
     /// Number of the batch
     pub batch: BatchId,
@@ -587,6 +649,9 @@ pub enum TokenAction {
     Create {
         /// What its holder may do: admin, client, worker, read
         role: Role,
+        /// Whose batches a client or reader sees [default: those of the namespace `default`]
+        #[arg(long)]
+        namespace: Option<Namespace>,
         /// How long it is valid [default: for ever]
         #[arg(long, value_parser = parse_duration)]
         expires: Option<Duration>,
@@ -629,7 +694,7 @@ pub struct StartArgs {
     /// How long a worker that lost its connection keeps what it runs
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
     pub lease: Duration,
-    /// Jobs that may wait; a submission beyond that waits, too
+    /// Jobs of one namespace that may wait; a submission beyond that waits, too
     #[arg(long, value_parser = parse_count)]
     pub max_queued: Option<u64>,
     /// Forget batches so long after they ended [default: when they are removed]

@@ -132,11 +132,13 @@ impl From<ClientError> for Failure {
                     ErrorCode::NotFound => Exit::NotFound,
                     ErrorCode::Unauthorized => Exit::Unauthorized,
                     ErrorCode::Invalid => Exit::Usage,
-                    ErrorCode::Storage => Exit::Storage,
+                    ErrorCode::Storage | ErrorCode::Quota => Exit::Storage,
                     ErrorCode::Shutdown | ErrorCode::Busy => Exit::Unreachable,
                 };
+                let over_quota = error.code == ErrorCode::Quota;
                 let failure = Self::new(exit, error);
                 match exit {
+                    _ if over_quota => failure.next("See what is used with: optwasm usage"),
                     Exit::NotFound => failure.next("List batches with: optwasm jobs"),
                     Exit::Storage => failure.next("Make room with: optwasm rm BATCH"),
                     _ => failure,

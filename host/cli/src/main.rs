@@ -135,6 +135,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Rm(args) => commands::batches::remove(&settings, args).await,
         Command::Workers(args) => commands::cluster::workers(&settings, args).await,
         Command::Token(args) => commands::cluster::token(&settings, args).await,
+        Command::Usage(args) => commands::namespaces::usage(&settings, args).await,
+        Command::Namespace(args) => commands::namespaces::namespace(&settings, args).await,
         Command::Retry(args) => commands::batches::retry(&settings, args).await,
         Command::Explain(args) => commands::explain::run(&settings, args).await,
         Command::Replay(args) => commands::replay::run(&settings, args).await,

@@ -15,8 +15,9 @@ use crate::units::{show_bytes, show_count, show_micros};
 use crate::values;
 
 /// A table without lines, as `ps` prints them.
-pub fn table<const N: usize>(header: [&str; N]) -> Table {
+pub fn table(header: impl IntoIterator<Item = &'static str>) -> Table {
     let mut table = Table::new();
+    let header: Vec<&str> = header.into_iter().collect();
     table.load_style(TableStyle::new()).set_header(header);
     table
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use optwasm_client::Change;
+use optwasm_client::{Change, Limit};
 
 /// Bytes: `1024`, `64KiB`, `1.5GiB`, `10MB`.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
@@ -32,6 +32,23 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
         ("T", 1_000_000_000_000),
     ];
     parse_scaled(text, &units).ok_or_else(|| "expected a number such as 5e9 or 5G".to_owned())
+}
+
+/// A count, or `none`.
+pub fn parse_count_limit(text: &str) -> Result<Limit, String> {
+    parse_limit(text, parse_count)
+}
+
+/// Bytes, or `none`.
+pub fn parse_bytes_limit(text: &str) -> Result<Limit, String> {
+    parse_limit(text, parse_bytes)
+}
+
+fn parse_limit(text: &str, value: impl Fn(&str) -> Result<u64, String>) -> Result<Limit, String> {
+    match text {
+        "none" => Ok(Limit::None),
+        _ => value(text).map(Limit::At),
+    }
 }
 
 fn parse_scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {

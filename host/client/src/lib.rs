@@ -54,9 +54,11 @@ pub use optwasm_protocol::message::{
     AttemptEnd, BatchSpec, BatchStatus, Change, CoordinatorStatus, Ending, ErrorCode, Explanation,
     Instance, LimitsChange, Memo, Order, Phase, Which, WorkerInfo, WorkerStatus,
 };
+pub use optwasm_protocol::namespace::Limit;
 pub use optwasm_protocol::{
-    BatchId, ContentId, Incumbent, Instances, JobId, Limits, LogRecord, Outcome, Payload, Profile,
-    Report, Role, Seed, Template, Token, WorkerId,
+    BatchId, ContentId, Incumbent, Instances, JobId, Limits, LogRecord, Namespace, NamespaceStatus,
+    Outcome, Payload, Profile, Quota, QuotaChange, Report, Role, Seed, Template, Token, Usage,
+    WorkerId,
 };
 pub use pool::{Pool, Scattered, Seat};
 
@@ -384,6 +386,22 @@ impl Client {
         }
     }
 
+    /// The latest batches of a namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]; only administrators may.
+    pub async fn batches_of(&self, namespace: &Namespace) -> Result<Vec<BatchStatus>, ClientError> {
+        match self
+            .request(&Request::BatchesOf(namespace.clone()))
+            .await?
+            .0
+        {
+            Response::Batches(all) => Ok(all),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
     /// All connected workers.
     ///
     /// # Errors
@@ -406,6 +424,50 @@ impl Client {
             Response::Token(text) => Ok(text),
             _ => Err(ClientError::Unexpected),
         }
+    }
+
+    /// Issues a token of a namespace that is valid for `seconds` (0: for ever); returns its text.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]; only administrators may, and only for clients and readers.
+    pub async fn issue_token_of(
+        &self,
+        namespace: &Namespace,
+        role: Role,
+        seconds: u64,
+    ) -> Result<String, ClientError> {
+        let request = Request::IssueTokenOf(namespace.clone(), role, seconds);
+        match self.request(&request).await?.0 {
+            Response::Token(text) => Ok(text),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Namespaces in numbers: all for administrators, else the token's own.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn namespaces(&self) -> Result<Vec<NamespaceStatus>, ClientError> {
+        match self.request(&Request::Namespaces).await?.0 {
+            Response::Namespaces(all) => Ok(all),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Changes what a namespace may have; it need not be known yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]; only administrators may.
+    pub async fn set_quota(
+        &self,
+        namespace: &Namespace,
+        change: QuotaChange,
+    ) -> Result<(), ClientError> {
+        self.done(&Request::SetQuota(namespace.clone(), change))
+            .await
     }
 
     /// Revokes the token with this name.

@@ -3,6 +3,7 @@
 
 pub(crate) mod blobs;
 mod holds;
+pub(crate) mod lanes;
 mod submit;
 
 use std::time::Duration;
@@ -11,11 +12,11 @@ use optwasm_protocol::frame::{FrameError, SOFT_FRAME};
 use optwasm_protocol::link::{CloseCode, Reader};
 use optwasm_protocol::message::{ErrorCode, Order, Request, RequestError, Response, Which};
 use optwasm_protocol::token::{Claims, Role};
-use optwasm_protocol::{BatchId, Link, Stream};
+use optwasm_protocol::{BatchId, ContentId, JobId, Link, Namespace, Stream};
 use optwasm_store::{Store, StoreError};
 use tokio::task::spawn_local;
 
-use crate::hub::{NotDone, RetryError, SubmitError, Waiter};
+use crate::hub::{NotDone, QuotaError, RetryError, SubmitError, Waiter};
 use crate::{Coordinator, now_ms};
 
 /// How often a watcher hears of changes, at most.
@@ -65,7 +66,76 @@ impl From<SubmitError> for Failure {
             SubmitError::Store(error) => error.into(),
             SubmitError::KeyTaken(..) => fail(ErrorCode::Invalid, error.to_string()),
             SubmitError::Draining => fail(ErrorCode::Busy, error.to_string()),
+            SubmitError::Quota(error) => error.into(),
         }
+    }
+}
+
+impl From<QuotaError> for Failure {
+    fn from(error: QuotaError) -> Self {
+        fail(ErrorCode::Quota, error.to_string())
+    }
+}
+
+/// Who asks.
+#[derive(Clone)]
+struct Caller {
+    role: Role,
+    /// Whose batches and blobs are its own.
+    namespace: Namespace,
+}
+
+impl Caller {
+    /// The namespace beyond which it sees nothing; `None` for those who see all.
+    fn scope(&self) -> Option<&Namespace> {
+        match self.role {
+            Role::Admin | Role::Worker => None,
+            Role::Client | Role::Read => Some(&self.namespace),
+        }
+    }
+
+    /// Whose the blobs are that it sends: those of workers are their jobs', which is known when these
+    /// have ended.
+    fn owner(&self) -> Option<&Namespace> {
+        (self.role != Role::Worker).then_some(&self.namespace)
+    }
+
+    /// Whether a blob is there, as far as it may know.
+    fn has_blob<S: Store>(&self, store: &S, id: &ContentId) -> bool {
+        match self.owner() {
+            Some(namespace) => store.owns_blob(namespace, id),
+            None => store.has_blob(id),
+        }
+    }
+}
+
+/// The batch that a request is about, where it is about one.
+fn batch_of(request: &Request) -> Option<BatchId> {
+    match request {
+        Request::Batch(batch)
+        | Request::Watch(batch)
+        | Request::Results { batch, .. }
+        | Request::Cancel(batch)
+        | Request::Retry { batch, .. }
+        | Request::Remove(batch) => Some(*batch),
+        Request::Explain(job) => Some(job.0),
+        Request::Missing(_)
+        | Request::PutBlob(..)
+        | Request::GetBlob(_)
+        | Request::Hold
+        | Request::Submit { .. }
+        | Request::Batches
+        | Request::BatchesOf(_)
+        | Request::Workers
+        | Request::IssueToken(..)
+        | Request::IssueTokenOf(..)
+        | Request::Namespaces
+        | Request::SetQuota(..)
+        | Request::RevokeToken(_)
+        | Request::Status
+        | Request::DrainWorker(_)
+        | Request::Drain
+        | Request::Shutdown { .. } => None,
     }
 }
 
@@ -79,24 +149,39 @@ fn fail(code: ErrorCode, message: impl Into<String>) -> Failure {
     Failure::Request(RequestError { code, message })
 }
 
+fn no_job(job: JobId) -> Failure {
+    fail(ErrorCode::NotFound, format!("there is no job {job}"))
+}
+
 fn no_batch(batch: BatchId) -> Failure {
     fail(ErrorCode::NotFound, format!("there is no batch {batch}"))
 }
 
 /// Serves a client until it leaves.
 pub(crate) async fn serve<S: Store>(coordinator: &Coordinator<S>, link: &Link, claims: Claims) {
-    serve_streams(coordinator, link, claims.role, Some(claims)).await;
+    let caller = Caller {
+        role: claims.role,
+        namespace: match claims.role {
+            Role::Client | Role::Read => claims.namespace.clone(),
+            Role::Admin | Role::Worker => Namespace::default(),
+        },
+    };
+    serve_streams(coordinator, link, caller, Some(claims)).await;
 }
 
 /// Serves the streams that a worker opens for blobs, until the link ends.
 pub(crate) async fn serve_blobs<S: Store>(coordinator: &Coordinator<S>, link: &Link) -> String {
-    serve_streams(coordinator, link, Role::Worker, None).await
+    let caller = Caller {
+        role: Role::Worker,
+        namespace: Namespace::default(),
+    };
+    serve_streams(coordinator, link, caller, None).await
 }
 
 async fn serve_streams<S: Store>(
     coordinator: &Coordinator<S>,
     link: &Link,
-    role: Role,
+    caller: Caller,
     claims: Option<Claims>,
 ) -> String {
     loop {
@@ -104,16 +189,20 @@ async fn serve_streams<S: Store>(
             Ok(stream) => stream,
             Err(ended) => return ended.to_string(),
         };
-        if claims.is_some_and(|claims| coordinator.is_void(&claims)) {
+        if claims
+            .as_ref()
+            .is_some_and(|claims| coordinator.is_void(claims))
+        {
             link.close(CloseCode::Refused, "the token has expired or was revoked");
             return "its token is void".to_owned();
         }
         let coordinator = coordinator.clone();
         let link = link.clone();
+        let caller = caller.clone();
         // As many at once as the transport lets a peer open.
         spawn_local(async move {
             let served = tokio::select! {
-                served = serve_stream(&coordinator, role, stream) => served,
+                served = serve_stream(&coordinator, &caller, stream) => served,
                 _ = link.closed() => Ok(()),
             };
             match served {
@@ -131,7 +220,7 @@ async fn serve_streams<S: Store>(
 /// What a role may ask for.
 fn allows(role: Role, request: &Request) -> bool {
     match request {
-        // Large outputs are blobs, and who knows a blob's name may read it.
+        // Large outputs are blobs; clients and readers get those that their namespace has.
         Request::GetBlob(_) => true,
         Request::PutBlob(..) | Request::Missing(_) => role != Role::Read,
         Request::Hold
@@ -146,9 +235,13 @@ fn allows(role: Role, request: &Request) -> bool {
         | Request::Watch(_)
         | Request::Results { .. }
         | Request::Explain(_)
+        | Request::Namespaces
         | Request::Status
         | Request::Workers => role != Role::Worker,
         Request::IssueToken(..)
+        | Request::IssueTokenOf(..)
+        | Request::BatchesOf(_)
+        | Request::SetQuota(..)
         | Request::RevokeToken(_)
         | Request::DrainWorker(_)
         | Request::Drain
@@ -158,17 +251,28 @@ fn allows(role: Role, request: &Request) -> bool {
 
 async fn serve_stream<S: Store>(
     coordinator: &Coordinator<S>,
-    role: Role,
+    caller: &Caller,
     mut stream: Stream,
 ) -> Result<(), FrameError> {
     let Some(request) = stream.reader.next::<Request>().await? else {
         return Ok(());
     };
-    let result = if allows(role, &request) {
-        answer(coordinator, request, &mut stream).await
-    } else {
+    let role = caller.role;
+    let hidden = batch_of(&request).filter(|batch| {
+        let hub = coordinator.0.hub.borrow();
+        !hub.sees(caller.scope(), *batch)
+    });
+    let result = if !allows(role, &request) {
         let message = format!("a token for the role `{role}` does not allow this");
         Err(fail(ErrorCode::Unauthorized, message))
+    } else if let Some(batch) = hidden {
+        // As if it did not exist.
+        Err(match &request {
+            Request::Explain(job) => no_job(*job),
+            _ => no_batch(batch),
+        })
+    } else {
+        answer(coordinator, caller, request, &mut stream).await
     };
     match result {
         Ok(()) => {}
@@ -180,6 +284,7 @@ async fn serve_stream<S: Store>(
 
 async fn answer<S: Store>(
     coordinator: &Coordinator<S>,
+    caller: &Caller,
     request: Request,
     stream: &mut Stream,
 ) -> Result<(), Failure> {
@@ -189,21 +294,48 @@ async fn answer<S: Store>(
             if ids.len() > IDS_MAX {
                 return Err(fail(ErrorCode::Invalid, "too many ids"));
             }
-            let missing = ids.into_iter().filter(|id| !inner.store.has_blob(id));
+            let missing = ids.into_iter();
+            let missing = missing.filter(|id| !caller.has_blob(&*inner.store, id));
             Response::Missing(missing.collect())
         }
-        Request::PutBlob(id, len) => return blobs::put(coordinator, id, len, stream).await,
-        Request::GetBlob(id) => return blobs::get(coordinator, id, stream).await,
-        Request::Hold => return holds::serve(coordinator, stream).await,
-        Request::Submit { spec, wait } => submit::submit(coordinator, *spec, wait, stream).await?,
+        Request::PutBlob(id, len) => return blobs::put(coordinator, caller, id, len, stream).await,
+        Request::GetBlob(id) => return blobs::get(coordinator, caller, id, stream).await,
+        Request::Hold => return holds::serve(coordinator, &caller.namespace, stream).await,
+        Request::Submit { spec, wait } => {
+            submit::submit(coordinator, &caller.namespace, *spec, wait, stream).await?
+        }
         Request::Batch(batch) => {
             let status = inner.hub.borrow().status(batch);
             Response::Batch(Box::new(status.ok_or_else(|| no_batch(batch))?))
         }
         Request::Batches => {
+            let batches = match caller.scope() {
+                Some(namespace) => inner.store.batches_of(namespace, ENTRIES_MAX),
+                None => inner.store.batches(ENTRIES_MAX),
+            };
             let hub = inner.hub.borrow();
-            let batches = inner.store.batches(ENTRIES_MAX).into_iter();
+            let batches = batches.into_iter();
             Response::Batches(batches.filter_map(|batch| hub.status(batch)).collect())
+        }
+        Request::BatchesOf(namespace) => {
+            let batches = inner.store.batches_of(&namespace, ENTRIES_MAX).into_iter();
+            let hub = inner.hub.borrow();
+            Response::Batches(batches.filter_map(|batch| hub.status(batch)).collect())
+        }
+        Request::Namespaces => {
+            let hub = inner.hub.borrow();
+            Response::Namespaces(match caller.scope() {
+                Some(namespace) => vec![hub.namespace(namespace)],
+                None => hub.namespaces(),
+            })
+        }
+        Request::SetQuota(namespace, change) => {
+            let waiter = inner
+                .hub
+                .borrow_mut()
+                .set_quota(inner.now(), &namespace, change);
+            safe(waiter).await?;
+            Response::Done
         }
         Request::Watch(batch) => {
             let _following = Following::new(coordinator, batch);
@@ -247,6 +379,7 @@ async fn answer<S: Store>(
                 Err(error @ RetryError::Running) => {
                     return Err(fail(ErrorCode::Invalid, error.to_string()));
                 }
+                Err(RetryError::Quota(error)) => return Err(error.into()),
             };
             safe(waiter).await?;
             Response::Reopened(jobs)
@@ -264,10 +397,9 @@ async fn answer<S: Store>(
         }
         Request::Explain(job) => {
             let explanation = inner.hub.borrow().explain(inner.now(), job);
-            let missing = || fail(ErrorCode::NotFound, format!("there is no job {job}"));
-            Response::Explained(Box::new(explanation.ok_or_else(missing)?))
+            Response::Explained(Box::new(explanation.ok_or_else(|| no_job(job))?))
         }
-        Request::Status => Response::Status(Box::new(coordinator.status())),
+        Request::Status => Response::Status(Box::new(coordinator.status(caller.scope()))),
         Request::DrainWorker(worker) => {
             if !inner.hub.borrow_mut().drain_worker(inner.now(), worker) {
                 let message = format!("there is no worker {worker}");
@@ -280,19 +412,23 @@ async fn answer<S: Store>(
             Response::Done
         }
         Request::Workers => {
-            let mut workers = inner.hub.borrow().worker_statuses(inner.now());
+            let mut workers = inner
+                .hub
+                .borrow()
+                .worker_statuses(inner.now(), caller.scope());
             // One message holds as many as a person can read.
             workers.truncate(ENTRIES_MAX);
             Response::Workers(workers)
         }
         Request::IssueToken(role, seconds) => {
-            let expires = match seconds {
-                0 => 0,
-                seconds => (now_ms() / 1000).saturating_add(seconds),
-            };
-            let token = inner.authority.issue(inner.fingerprint, role, expires);
-            let token = token.map_err(|e| fail(ErrorCode::Storage, e.to_string()))?;
-            Response::Token(token.expose())
+            issue(coordinator, Namespace::default(), role, seconds)?
+        }
+        Request::IssueTokenOf(namespace, role, seconds) => {
+            if !matches!(role, Role::Client | Role::Read) {
+                let message = format!("tokens for the role `{role}` are of no namespace");
+                return Err(fail(ErrorCode::Invalid, message));
+            }
+            issue(coordinator, namespace, role, seconds)?
         }
         Request::RevokeToken(name) => {
             if name.len() != 16 || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -314,6 +450,25 @@ async fn answer<S: Store>(
         }
     };
     Ok(stream.writer.send(&response).await?)
+}
+
+/// Issues a token that is valid for so many seconds, or for ever where that is 0.
+fn issue<S: Store>(
+    coordinator: &Coordinator<S>,
+    namespace: Namespace,
+    role: Role,
+    seconds: u64,
+) -> Result<Response, Failure> {
+    let expires = match seconds {
+        0 => 0,
+        seconds => (now_ms() / 1000).saturating_add(seconds),
+    };
+    let inner = &coordinator.0;
+    let token = inner
+        .authority
+        .issue_in(inner.fingerprint, role, expires, namespace);
+    let token = token.map_err(|e| fail(ErrorCode::Storage, e.to_string()))?;
+    Ok(Response::Token(token.expose()))
 }
 
 async fn watch<S: Store>(

@@ -24,6 +24,7 @@
 mod attached;
 mod clients;
 mod commit;
+mod namespaces;
 mod results;
 mod status;
 mod workers;
@@ -34,7 +35,9 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use optwasm_protocol::message::{AttemptEnd, BatchSpec, Ending, Instance, WorkerInfo};
-use optwasm_protocol::{BatchId, ContentId, JobId, Loss, Outcome, Report, WorkerId};
+use optwasm_protocol::{
+    BatchId, ContentId, JobId, Loss, Namespace, Outcome, Quota, Report, WorkerId,
+};
 use optwasm_scheduler as sched;
 use optwasm_store::{Record, RestoredBatch, Store, StoreError};
 use tokio::sync::Notify;
@@ -43,6 +46,8 @@ use attached::Attached;
 pub use clients::{NotDone, RetryError, SubmitError};
 pub use commit::Waiter;
 use commit::{After, Pending};
+use namespaces::Opening;
+pub use namespaces::QuotaError;
 pub use status::{Footprint, JobData};
 
 /// Names of workers that have left, kept so that a lost job's evidence can name them.
@@ -62,7 +67,7 @@ pub struct Now {
 pub struct HubConfig {
     /// How long a worker whose connection is lost keeps what it holds, in microseconds.
     pub lease_us: u64,
-    /// Jobs that may wait; submissions beyond it wait or are refused.
+    /// Jobs of one namespace that may wait; submissions beyond it wait or are refused.
     pub max_queued: u64,
     /// Engine whose results answer jobs from memory while no worker is connected that has one.
     pub engine: String,
@@ -94,7 +99,11 @@ pub struct Hub<S> {
     live: HashMap<BatchId, Live>,
     attached: Attached,
     /// Submissions with a key that are not committed yet.
-    keys: HashMap<String, (BatchId, [u8; 32])>,
+    keys: HashMap<(Namespace, String), (BatchId, [u8; 32])>,
+    /// What namespaces may have, where that was ever said.
+    quotas: HashMap<Namespace, Quota>,
+    /// Submissions of namespaces that are not committed yet.
+    opening: HashMap<Namespace, Opening>,
     effects: Vec<sched::Effect>,
     /// What this call has decided to keep, and what follows.
     turn: Turn,
@@ -124,6 +133,8 @@ struct Peer {
     info: WorkerInfo,
     address: String,
     connection: Option<Connection>,
+    /// Reports of it that counted, by the namespaces of their jobs.
+    done: HashMap<Namespace, u64>,
 }
 
 /// A worker's connection.
@@ -167,6 +178,7 @@ pub enum Out {
 
 /// What is known of a batch that is not done, beside what the store keeps.
 struct Live {
+    namespace: Namespace,
     /// Rings when there are new results, or the end.
     bell: Rc<Notify>,
     /// Rings when something else about it is new.
@@ -195,8 +207,9 @@ struct Vote {
 }
 
 impl Live {
-    fn new(spec: &BatchSpec) -> Self {
+    fn new(namespace: Namespace, spec: &BatchSpec) -> Self {
         Self {
+            namespace,
             bell: Rc::default(),
             news: Rc::default(),
             retry_on: spec.retry_on.clone(),
@@ -275,6 +288,8 @@ impl<S: Store> Hub<S> {
             live: HashMap::new(),
             attached: Attached::default(),
             keys: HashMap::new(),
+            quotas: HashMap::new(),
+            opening: HashMap::new(),
             effects: Vec::new(),
             turn: Turn::default(),
             pending: VecDeque::new(),
@@ -285,6 +300,7 @@ impl<S: Store> Hub<S> {
         for damage in &restored.damaged {
             tracing::error!("damaged, and left out: {damage}");
         }
+        hub.restore_quotas(now);
         let mut witnessed = Vec::new();
         for batch in restored.batches {
             hub.restore_batch(now, batch, &mut witnessed);
@@ -312,8 +328,9 @@ impl<S: Store> Hub<S> {
     /// Adds jobs of which some results wait to be confirmed to `witnessed`.
     fn restore_batch(&mut self, now: Now, restored: RestoredBatch, witnessed: &mut Vec<JobId>) {
         let memory = self.store.memory(restored.batch);
-        let spec = scheduled(&restored.spec, restored.jobs, memory);
-        self.live.insert(restored.batch, Live::new(&restored.spec));
+        let spec = scheduled(&restored.namespace, &restored.spec, restored.jobs, memory);
+        let live = Live::new(restored.namespace, &restored.spec);
+        self.live.insert(restored.batch, live);
         // Whoever had it run again did not mean the caller who had left.
         let reopened = |(_, end): &(u32, AttemptEnd)| matches!(end.ending, Ending::Reopened(_));
         if restored.spec.attached && !restored.attempts.iter().any(reopened) {
@@ -379,6 +396,7 @@ impl<S: Store> Hub<S> {
             info: known.info,
             address: String::new(),
             connection: None,
+            done: HashMap::new(),
         };
         self.workers.insert(known.worker, peer);
     }
@@ -576,8 +594,9 @@ fn claim((id, attempt): (JobId, u32)) -> sched::Claim {
 }
 
 /// A batch as the scheduler knows it; `memory` is the most that one of its jobs may use.
-fn scheduled(spec: &BatchSpec, jobs: u32, memory: u64) -> sched::BatchSpec {
+fn scheduled(namespace: &Namespace, spec: &BatchSpec, jobs: u32, memory: u64) -> sched::BatchSpec {
     sched::BatchSpec {
+        namespace: namespaces::number(namespace),
         count: jobs,
         weight: spec.weight,
         priority: spec.priority,

@@ -24,7 +24,7 @@ use optwasm_protocol::handshake::{self, HandshakeError, Intent, RefusalCode};
 use optwasm_protocol::link::CloseCode;
 use optwasm_protocol::message::CoordinatorStatus;
 use optwasm_protocol::token::{Authority, Claims};
-use optwasm_protocol::{Fingerprint, Identity, Link};
+use optwasm_protocol::{Fingerprint, Identity, Link, Namespace};
 use optwasm_store::{Store, StoreError};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::spawn_local;
@@ -65,7 +65,8 @@ impl<S> Clone for Coordinator<S> {
 pub struct Config {
     /// How long a worker whose connection is lost keeps what it holds. Default 30 s.
     pub lease: Duration,
-    /// Jobs that may wait; a submission beyond it waits, or is refused. Default: no bound.
+    /// Jobs of one namespace that may wait; a submission beyond it waits, or is refused. Default: no
+    /// bound.
     pub max_queued: u64,
     /// How long batches are kept after they ended. Default: until they are removed.
     pub keep: Option<Duration>,
@@ -96,6 +97,8 @@ struct Inner<S> {
     /// Memory for blobs on their way, and the turn of those that are read for it.
     blobs: Semaphore,
     reading: Semaphore,
+    /// What namespaces have of all that.
+    lanes: client::lanes::Lanes,
     /// Bytes of inputs that submissions have sent and that are not stored yet.
     submitting: Cell<u64>,
     /// Rings when a submission may have found room.
@@ -157,6 +160,7 @@ impl<S: Store> Coordinator<S> {
             incoming: Cell::new(0),
             blobs: client::blobs::memory(),
             reading: Semaphore::new(1),
+            lanes: client::lanes::Lanes::default(),
             submitting: Cell::new(0),
             room: Notify::new(),
             started,
@@ -355,12 +359,16 @@ impl<S: Store> Coordinator<S> {
         }
     }
 
-    /// How it is.
-    pub fn status(&self) -> CoordinatorStatus {
+    /// How it is, for those who see only what is of `scope`, or all where that is `None`.
+    pub fn status(&self, scope: Option<&Namespace>) -> CoordinatorStatus {
+        let hub = self.0.hub.borrow();
         CoordinatorStatus {
             software: SOFTWARE.to_owned(),
             started_ms: self.0.started_ms,
-            ..self.0.hub.borrow().coordinator_status()
+            ..match scope {
+                Some(namespace) => hub.status_of(namespace),
+                None => hub.coordinator_status(),
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::frame::FrameError;
 use crate::link::{Link, LinkError, Stream};
 use crate::message::WorkerInfo;
+use crate::namespace::Namespace;
 use crate::token::{Authority, Claims, Role, Token};
 use crate::{PROTOCOL_VERSION, WorkerId};
 
@@ -131,8 +132,8 @@ pub async fn introduce(
     intent: Intent,
 ) -> Result<(Welcome, Stream), HandshakeError> {
     let (claims, proof) = match token {
-        Some(token) => (token.claims, token.secret.prove(&exported(link)?)),
-        None => (IN_PROCESS, [0; 32]),
+        Some(token) => (token.claims.clone(), token.secret.prove(&exported(link)?)),
+        None => (in_process(), [0; 32]),
     };
     let hello = Hello {
         software: software.to_owned(),
@@ -152,11 +153,14 @@ pub async fn introduce(
 }
 
 /// What a peer within the coordinator's own process may do: everything.
-const IN_PROCESS: Claims = Claims {
-    id: [0; 8],
-    role: Role::Admin,
-    expires: 0,
-};
+fn in_process() -> Claims {
+    Claims {
+        id: [0; 8],
+        role: Role::Admin,
+        expires: 0,
+        namespace: Namespace::default(),
+    }
+}
 
 /// Reads and checks the hello of whoever opened `link`, and refuses it where it must be refused.
 /// `now` is in seconds since 1970; `revoked` tells the names of revoked tokens.

@@ -7,6 +7,7 @@
 //! - [`outcome`]: how it ended ([`Outcome`], [`Report`]);
 //! - [`message`]: the messages of workers, clients and coordinator;
 //! - [`frame`]: messages as length-delimited CBOR on a byte stream;
+//! - [`namespace`]: users, and what each may have ([`Namespace`], [`Quota`], [`Usage`]);
 //! - [`token`]: who may connect as what ([`Token`], [`Role`], [`Authority`]);
 //! - [`link`]: a connection that opens and accepts byte streams, over QUIC or in memory;
 //! - [`transfer`]: moving blobs over a link;
@@ -23,6 +24,7 @@ pub mod id;
 pub mod job;
 pub mod link;
 pub mod message;
+pub mod namespace;
 pub mod outcome;
 pub mod token;
 pub mod transfer;
@@ -31,6 +33,7 @@ pub use endpoint::{Fingerprint, Identity};
 pub use id::{BatchId, ContentId, JobId, WorkerId};
 pub use job::{Instances, Limits, Payload, Profile, Seed, Template};
 pub use link::{Link, Stream};
+pub use namespace::{Namespace, NamespaceStatus, Quota, QuotaChange, Usage};
 pub use outcome::{Incumbent, LogRecord, Loss, Outcome, Report, TrapKind};
 pub use token::{Authority, Role, Token};
 

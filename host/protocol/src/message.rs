@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::namespace::{Namespace, NamespaceStatus, QuotaChange};
 use crate::outcome::{Incumbent, Report};
 use crate::token::Role;
 use crate::{BatchId, ContentId, JobId, Limits, Payload, Template, WorkerId};
@@ -139,10 +140,10 @@ pub struct BatchSpec {
     /// A name for people.
     #[serde(default)]
     pub name: String,
-    /// Batches of a higher priority go first.
+    /// Batches of a higher priority go first within their namespace.
     #[serde(default)]
     pub priority: i32,
-    /// Share among batches of one priority; at least 1.
+    /// Share among its namespace's batches of one priority; at least 1.
     #[serde(default = "one")]
     pub weight: u32,
     /// Labels that a worker must have.
@@ -155,7 +156,8 @@ pub struct BatchSpec {
     /// change: `deadline`, `host-out-of-memory`, `host-panic`, `stack-overflow`.
     #[serde(default)]
     pub retry_on: Vec<String>,
-    /// A key of the submitter's choice: sent twice with the same key, it is one batch.
+    /// A key of the submitter's choice: sent twice by one namespace with the same key, it is one
+    /// batch.
     #[serde(default)]
     pub id: Option<String>,
     /// Whether jobs may be answered by results of identical ones.
@@ -286,8 +288,10 @@ pub enum Request {
     },
     /// What is known of a batch? Answered by [`Response::Batch`].
     Batch(BatchId),
-    /// All batches. Answered by [`Response::Batches`].
+    /// The latest batches that the token may see. Answered by [`Response::Batches`].
     Batches,
+    /// Those of this namespace; for admins. Answered by [`Response::Batches`].
+    BatchesOf(Namespace),
     /// Follow a batch. Answered by [`Response::Batch`]es until it is done.
     Watch(BatchId),
     /// Read results from a cursor on, until the batch is done. Answered by [`Response::Results`].
@@ -321,6 +325,13 @@ pub enum Request {
     /// Issue a token that is valid for so many seconds (0: for ever).
     /// Answered by [`Response::Token`].
     IssueToken(Role, u64),
+    /// Issue a token of a namespace. Answered by [`Response::Token`].
+    IssueTokenOf(Namespace, Role, u64),
+    /// Namespaces in numbers: all for admins, and else the token's own. Answered by
+    /// [`Response::Namespaces`].
+    Namespaces,
+    /// Change what a namespace may have. Answered by [`Response::Done`].
+    SetQuota(Namespace, QuotaChange),
     /// Revoke the token with this name. Answered by [`Response::Done`].
     RevokeToken(String),
     /// How is the coordinator? Answered by [`Response::Status`].
@@ -436,6 +447,8 @@ pub enum Response {
     Workers(Vec<WorkerStatus>),
     /// A token, as text.
     Token(String),
+    /// Namespaces in numbers.
+    Namespaces(Vec<NamespaceStatus>),
     /// So many jobs run again.
     Reopened(u32),
     /// All about a job.
@@ -481,6 +494,8 @@ pub enum ErrorCode {
     Storage,
     /// Too many jobs are queued, or the coordinator is draining: try again later.
     Busy,
+    /// The namespace has what it may have: wait for its jobs, remove batches, or ask for more.
+    Quota,
     /// The coordinator is shutting down.
     Shutdown,
 }
@@ -490,6 +505,9 @@ pub enum ErrorCode {
 pub struct BatchStatus {
     /// Its number.
     pub batch: BatchId,
+    /// Whose it is.
+    #[serde(default)]
+    pub namespace: Namespace,
     /// Its name.
     pub name: String,
     /// Its module.

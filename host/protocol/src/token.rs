@@ -7,6 +7,9 @@
 //!
 //! The secret is itself a MAC, by the coordinator's [`Authority`] key, over what the token allows.
 //! A coordinator therefore checks any token that it ever issued without remembering it.
+//!
+//! Tokens of clients and readers belong to a [`Namespace`], which the MAC covers too. One that names
+//! none, as all did once, has the default one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,6 +18,7 @@ use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Fingerprint;
+use crate::namespace::Namespace;
 
 /// What the holder of a token may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -85,7 +89,7 @@ pub enum TokenError {
 }
 
 /// What a token allows. It is not secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     /// A random name, by which the token is listed and revoked.
     #[serde(with = "serde_bytes")]
@@ -94,6 +98,9 @@ pub struct Claims {
     pub role: Role,
     /// When it ends, in seconds since 1970; 0 for never.
     pub expires: u64,
+    /// Whose batches a client or reader sees; has no meaning for admins, who see all, and workers.
+    #[serde(default, skip_serializing_if = "Namespace::is_default")]
+    pub namespace: Namespace,
 }
 
 impl Claims {
@@ -107,21 +114,32 @@ impl Claims {
         self.expires != 0 && self.expires <= now
     }
 
-    fn to_bytes(self) -> [u8; 17] {
-        let mut bytes = [0; 17];
-        bytes[..8].copy_from_slice(&self.id);
-        bytes[8] = self.role.code();
-        bytes[9..].copy_from_slice(&self.expires.to_le_bytes());
+    /// 17 bytes, and the namespace's name where it is not the default one: no two claims have the
+    /// same bytes.
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(17 + self.namespace.as_str().len());
+        bytes.extend_from_slice(&self.id);
+        bytes.push(self.role.code());
+        bytes.extend_from_slice(&self.expires.to_le_bytes());
+        if !self.namespace.is_default() {
+            bytes.extend_from_slice(self.namespace.as_str().as_bytes());
+        }
         bytes
     }
 
-    fn from_bytes(bytes: &[u8; 17]) -> Option<Self> {
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (id, rest) = bytes.split_first_chunk::<8>()?;
-        let (role, expires) = rest.split_first()?;
+        let (role, rest) = rest.split_first()?;
+        let (expires, name) = rest.split_first_chunk::<8>()?;
+        let namespace = match name {
+            [] => Namespace::default(),
+            name => std::str::from_utf8(name).ok()?.parse().ok()?,
+        };
         Some(Self {
             id: *id,
             role: Role::ALL.into_iter().find(|r| r.code() == *role)?,
-            expires: u64::from_le_bytes(expires.try_into().ok()?),
+            expires: u64::from_le_bytes(*expires),
+            namespace,
         })
     }
 }
@@ -165,7 +183,7 @@ const PREFIX: &str = "optwasm1_";
 impl Token {
     /// The text that a person copies: [`Token::from_str`] reads it. It holds the secret.
     pub fn expose(&self) -> String {
-        let mut bytes = Vec::with_capacity(85);
+        let mut bytes = Vec::new();
         bytes.extend_from_slice(self.fingerprint.as_bytes());
         bytes.extend_from_slice(&self.claims.to_bytes());
         bytes.extend_from_slice(&self.secret.0);
@@ -188,11 +206,11 @@ impl FromStr for Token {
             return Err(TokenError::Checksum);
         }
         let (fingerprint, rest) = body.split_first_chunk::<32>().ok_or(TokenError::Checksum)?;
-        let (claims, secret) = rest.split_first_chunk::<17>().ok_or(TokenError::Checksum)?;
+        let (claims, secret) = rest.split_last_chunk::<32>().ok_or(TokenError::Checksum)?;
         Ok(Self {
             fingerprint: Fingerprint::from_bytes(*fingerprint),
             claims: Claims::from_bytes(claims).ok_or(TokenError::Role)?,
-            secret: Secret(secret.try_into().map_err(|_| TokenError::Checksum)?),
+            secret: Secret(*secret),
         })
     }
 }
@@ -234,7 +252,7 @@ impl Authority {
         Secret(*blake3::keyed_hash(&self.0, &claims.to_bytes()).as_bytes())
     }
 
-    /// Issues a token for the coordinator with certificate `fingerprint`.
+    /// Issues a token for the coordinator with certificate `fingerprint`, in the default namespace.
     ///
     /// # Errors
     ///
@@ -245,13 +263,33 @@ impl Authority {
         role: Role,
         expires: u64,
     ) -> Result<Token, std::io::Error> {
+        self.issue_in(fingerprint, role, expires, Namespace::default())
+    }
+
+    /// Issues a token for the coordinator with certificate `fingerprint`, in a namespace.
+    ///
+    /// # Errors
+    ///
+    /// Where the operating system has no randomness.
+    pub fn issue_in(
+        &self,
+        fingerprint: Fingerprint,
+        role: Role,
+        expires: u64,
+        namespace: Namespace,
+    ) -> Result<Token, std::io::Error> {
         let mut id = [0; 8];
         getrandom::fill(&mut id).map_err(std::io::Error::other)?;
-        let claims = Claims { id, role, expires };
+        let claims = Claims {
+            id,
+            role,
+            expires,
+            namespace,
+        };
         Ok(Token {
             fingerprint,
-            claims,
             secret: self.secret(&claims),
+            claims,
         })
     }
 }
@@ -294,14 +332,42 @@ mod tests {
         assert!(!authority.secret(&token.claims).verify(&[8; 32], &proof));
         let promoted = Claims {
             role: Role::Admin,
-            ..token.claims
+            ..token.claims.clone()
         };
         assert!(!authority.secret(&promoted).verify(&[9; 32], &proof));
         let longer = Claims {
             expires: 0,
-            ..token.claims
+            ..token.claims.clone()
         };
         assert!(!authority.secret(&longer).verify(&[9; 32], &proof));
+        let elsewhere = Claims {
+            namespace: "other".parse().unwrap(),
+            ..token.claims.clone()
+        };
+        assert!(!authority.secret(&elsewhere).verify(&[9; 32], &proof));
+    }
+
+    #[test]
+    fn a_namespace_travels_in_the_token_and_the_default_one_takes_no_room() {
+        let authority = Authority::from_key([7; 32]);
+        let issue = |name: &str| {
+            let namespace = name.parse().unwrap();
+            let fingerprint = Fingerprint::from_bytes([1; 32]);
+            authority
+                .issue_in(fingerprint, Role::Client, 0, namespace)
+                .unwrap()
+        };
+        let named = issue("team-a");
+        let read: Token = named.expose().parse().unwrap();
+        assert_eq!(read, named);
+        assert_eq!(read.claims.namespace.as_str(), "team-a");
+        // As long as tokens were before there were namespaces.
+        let plain = issue("default");
+        assert_eq!(plain.expose().len(), PREFIX.len() + 114);
+        assert_eq!(plain.expose().parse::<Token>().unwrap(), plain);
+        assert_eq!(plain.claims.to_bytes().len(), 17);
+        let longest = issue(&"z".repeat(64));
+        assert_eq!(longest.expose().parse::<Token>().unwrap(), longest);
     }
 
     #[test]

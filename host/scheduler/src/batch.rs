@@ -8,16 +8,14 @@ use crate::class::{Class, ClassId, Pass, Turn};
 use crate::estimate::Ewma;
 use crate::ranges::RangeSet;
 use crate::returned::{Place, Returned, ReturnedJobs, Trouble};
+use crate::share::{self, KindId};
 use crate::status::DoneCounts;
 use crate::worker::Worker;
-use crate::{BatchId, BatchSpec, Known, Time, WorkerId};
+use crate::{BatchId, BatchSpec, Known, NamespaceId, Time, WorkerId};
 
 /// What a job of unknown service time is charged until its report corrects it, in microseconds:
 /// the default look-ahead, between a job that does nothing and one that is long.
-const UNKNOWN_SERVICE_US: u64 = 4_000;
-
-/// Passes count in 2^-32 microseconds, so that even the largest weight divides one microsecond.
-const PASS_SHIFT: u32 = 32;
+pub(crate) const UNKNOWN_SERVICE_US: u64 = 4_000;
 
 /// A job in the hands of a worker.
 #[derive(Clone, Debug)]
@@ -29,6 +27,9 @@ pub(crate) struct Held {
     pub(crate) order: u64,
     /// What it was charged for.
     pub(crate) expected_us: Option<u64>,
+    /// The kind of worker that its namespace was charged for, and how much.
+    pub(crate) kind: KindId,
+    pub(crate) charged_us: u64,
     pub(crate) recalled: bool,
     pub(crate) trouble: Option<Box<Trouble>>,
 }
@@ -57,6 +58,7 @@ pub(crate) struct Choice {
 #[derive(Clone, Debug)]
 pub(crate) struct Batch {
     pub(crate) id: BatchId,
+    pub(crate) namespace: NamespaceId,
     pub(crate) class: ClassId,
     pub(crate) priority: i32,
     pub(crate) retries: u32,
@@ -86,6 +88,7 @@ impl Batch {
     pub(crate) fn new(id: BatchId, class: ClassId, spec: &BatchSpec) -> Self {
         Batch {
             id,
+            namespace: spec.namespace,
             class,
             priority: spec.priority,
             retries: spec.retries,
@@ -197,7 +200,7 @@ impl Batch {
     /// How far `service_us` moves the pass.
     pub(crate) fn charge(&self, service_us: Option<u64>) -> Pass {
         let us = service_us.unwrap_or(UNKNOWN_SERVICE_US).max(1);
-        (Pass::from(us) << PASS_SHIFT) / Pass::from(self.weight)
+        share::charge(us, self.weight)
     }
 
     /// Replaces what a hand-out was charged by what it turned out to cost; `None`: nothing.

@@ -33,6 +33,7 @@ impl Scheduler {
             return;
         }
         let class = self.class_for(spec);
+        self.shares.add_batch(spec.namespace);
         self.batches
             .insert(id, Box::new(Batch::new(id, class, spec)));
         self.change(id, |batch| {
@@ -47,6 +48,7 @@ impl Scheduler {
     /// The class of a new batch, which becomes its member.
     fn class_for(&mut self, spec: &BatchSpec) -> ClassId {
         let requirements = Requirements {
+            namespace: spec.namespace,
             labels: spec.labels.clone(),
             memory: spec.memory,
             home: spec.home,
@@ -206,6 +208,7 @@ impl Scheduler {
         let Some(batch) = self.batches.remove(&id) else {
             return;
         };
+        self.shares.remove_batch(batch.namespace);
         let Some(class) = self.classes.get_mut(&batch.class) else {
             return;
         };
@@ -214,7 +217,7 @@ impl Scheduler {
             self.class_ids.remove(&class.requirements);
             for worker in &class.workers {
                 if let Some(worker) = self.workers.get_mut(worker) {
-                    worker.classes.retain(|&member| member != batch.class);
+                    worker.leave(batch.namespace, batch.class);
                 }
             }
             self.classes.remove(&batch.class);

@@ -1,6 +1,6 @@
 //! A check of all invariants.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::batch::Blocked;
 use crate::scheduler::Scheduler;
@@ -87,6 +87,17 @@ impl Scheduler {
             parked.sum::<u64>() == self.parked,
             "parked jobs miscounted".into(),
         )?;
+        let mut namespaces = BTreeMap::new();
+        for batch in self.batches.values() {
+            let count: &mut (usize, u64, u64) = namespaces.entry(batch.namespace).or_default();
+            count.0 += 1;
+            count.1 += u64::from(batch.waiting());
+            count.2 += u64::from(batch.parked.len());
+        }
+        ensure(
+            self.shares.check(&namespaces),
+            "a namespace is miscounted, or wrong in the order".into(),
+        )?;
         let away: BTreeSet<_> = self
             .workers
             .iter()
@@ -120,7 +131,12 @@ impl Scheduler {
                 )?;
                 ensure(
                     class.workers.contains(&id) == matches
-                        && worker.classes.iter().filter(|&&c| c == class_id).count()
+                        && worker
+                            .classes
+                            .values()
+                            .flatten()
+                            .filter(|&&c| c == class_id)
+                            .count()
                             == usize::from(matches),
                     format!("class {class_id}: wrong about {id}"),
                 )?;
@@ -165,18 +181,21 @@ impl Scheduler {
             return None;
         }
         // While a worker is kept for a batch, others may come before that batch when their passes
-        // are corrected; only a higher priority has to be served at once.
+        // are corrected; only a higher priority of its namespace has to be served at once.
         let kept_for = |blocked: Blocked| blocked.reserved == Some(id);
         let kept_at = self
             .batches
             .values()
             .filter(|batch| batch.blocked.is_some_and(kept_for))
-            .map(|batch| batch.priority)
+            .map(|batch| (batch.namespace, batch.priority))
             .max();
         let mut after = None;
-        while let Some((class, turn)) = self.next_turn(worker, after) {
+        while let Some((class, place)) = self.next_turn(worker, after) {
+            let turn = place.1;
             let (batch, class) = (self.batches.get(&turn.batch)?, self.classes.get(&class)?);
-            if kept_at.is_some_and(|priority| priority >= batch.priority) {
+            let is_first =
+                |(namespace, priority)| batch.namespace == namespace && batch.priority > priority;
+            if !kept_at.is_none_or(is_first) {
                 return None;
             }
             if let Some(index) = batch.choose(id, worker, class).index
@@ -187,7 +206,7 @@ impl Scheduler {
                     index,
                 });
             }
-            after = Some(turn);
+            after = Some(place);
         }
         None
     }

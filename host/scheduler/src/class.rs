@@ -1,9 +1,9 @@
-//! Classes: batches that ask the same of a worker.
+//! Classes: batches of a namespace that ask the same of a worker.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{BatchId, WorkerId, WorkerSpec};
+use crate::{BatchId, NamespaceId, WorkerId, WorkerSpec};
 
 /// Names a class while it exists.
 pub(crate) type ClassId = u64;
@@ -12,9 +12,11 @@ pub(crate) type ClassId = u64;
 /// charge is below 2^73 (see `Batch::charge`).
 pub(crate) type Pass = u128;
 
-/// What a worker must offer.
+/// What a worker must offer, and to whom.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Requirements {
+    /// Whose batches they are: no class is of two namespaces.
+    pub(crate) namespace: NamespaceId,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) memory: u64,
     /// The worker that has to be it, while [`Scheduler::is_home`](crate::Scheduler) says so.

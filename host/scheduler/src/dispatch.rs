@@ -7,8 +7,9 @@ use crate::batch::{Batch, Blocked, Held};
 use crate::class::{Class, ClassId, Turn};
 use crate::returned::Place;
 use crate::scheduler::Scheduler;
+use crate::share::{self, TOP_UP_US};
 use crate::worker::Worker;
-use crate::{Config, Effect, JobId, Time, WorkerId};
+use crate::{Config, Effect, JobId, Time, WorkerId, estimate};
 
 /// What a batch answers a worker that asks for a job.
 enum Offer {
@@ -56,9 +57,10 @@ impl Scheduler {
         }
         let mut after = None;
         loop {
-            let Some((class, turn)) = self.next_turn(worker, after) else {
+            let Some((class, place)) = self.next_turn(worker, after) else {
                 return false;
             };
+            let turn = place.1;
             let Some(class) = self.classes.get(&class) else {
                 return false;
             };
@@ -74,7 +76,7 @@ impl Scheduler {
                     return self.hand_out(now, id, job, effects);
                 }
                 Offer::Wait => return false,
-                Offer::Skip => after = Some(turn),
+                Offer::Skip => after = Some(place),
             }
         }
     }
@@ -83,30 +85,39 @@ impl Scheduler {
     pub(crate) fn next_turn(
         &self,
         worker: &Worker,
-        after: Option<Turn>,
-    ) -> Option<(ClassId, Turn)> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        worker
-            .classes
-            .iter()
-            .filter_map(|id| {
-                let turn = self
-                    .classes
-                    .get(id)?
-                    .ready
-                    .range((from, Bound::Unbounded))
-                    .next()?;
-                Some((*id, *turn))
-            })
-            .min_by_key(|&(_, turn)| turn)
+        after: Option<(share::Place, Turn)>,
+    ) -> Option<(ClassId, (share::Place, Turn))> {
+        let kind = worker.kind?;
+        let mut from = after.map_or(Bound::Unbounded, |(_, turn)| Bound::Excluded(turn));
+        let mut next = match after {
+            Some((place, _)) => Some(place),
+            None => self.shares.next(kind, None),
+        };
+        while let Some(place) = next {
+            let classes = worker.classes_of(place.1).iter();
+            let ready = classes.filter_map(|id| {
+                let ready = &self.classes.get(id)?.ready;
+                Some((*id, *ready.range((from, Bound::Unbounded)).next()?))
+            });
+            if let Some((class, turn)) = ready.min_by_key(|&(_, turn)| turn) {
+                return Some((class, (place, turn)));
+            }
+            from = Bound::Unbounded;
+            next = self.shares.next(kind, Some(place));
+        }
+        None
     }
 
     fn hand_out(&mut self, now: Time, id: WorkerId, job: JobId, effects: &mut Vec<Effect>) -> bool {
         let order = self.next_order();
+        let kind = self.workers.get(&id).and_then(|worker| worker.kind);
+        let kind = kind.unwrap_or_default();
+        let unknown_us = self.shares.unknown_us(kind);
         let handed = self.change(job.batch, |batch| {
             let (place, returned) = batch.take_waiting(job.index)?;
             let attempt = returned.last_attempt.saturating_add(1);
             let expected_us = batch.service.expected_us();
+            let charged_us = expected_us.unwrap_or(unknown_us);
             let served = batch.pass;
             batch.pass += batch.charge(expected_us);
             let held = Held {
@@ -115,6 +126,8 @@ impl Scheduler {
                 since: now,
                 order,
                 expected_us,
+                kind,
+                charged_us,
                 recalled: false,
                 trouble: returned.trouble,
             };
@@ -133,13 +146,14 @@ impl Scheduler {
                 served,
                 freed,
                 batch.class,
-                batch.priority,
+                (batch.namespace, batch.priority, charged_us),
             ))
         });
-        let Some(Some((place, attempt, expected_us, served, freed, class, priority))) = handed
-        else {
+        let Some(Some((place, attempt, expected_us, served, freed, class, of))) = handed else {
             return false;
         };
+        let (namespace, priority, charged_us) = of;
+        self.shares.serve(kind, namespace, charged_us);
         self.wake.extend(freed);
         let memory = self.memory_of(class);
         if let Some(class) = self.classes.get_mut(&class) {
@@ -155,6 +169,31 @@ impl Scheduler {
             attempt,
         });
         true
+    }
+
+    /// Charges namespaces for jobs that have run for longer than was expected of them, now and then.
+    pub(crate) fn top_up(&mut self, now: Time) {
+        if now.micros_since(self.topped_up) < TOP_UP_US {
+            return;
+        }
+        self.topped_up = now;
+        for worker in self.workers.values() {
+            for job in worker.held.values().take(worker.slots()) {
+                let Some(batch) = self.batches.get_mut(&job.batch) else {
+                    continue;
+                };
+                let Some(held) = batch.held.get_mut(&job.index) else {
+                    continue;
+                };
+                let taken_us = estimate::clamp(now.micros_since(held.since));
+                if taken_us > held.charged_us {
+                    let charged_us = std::mem::replace(&mut held.charged_us, taken_us);
+                    self.shares
+                        .settle(held.kind, batch.namespace, charged_us, taken_us);
+                }
+            }
+        }
+        self.shares.topped_up();
     }
 
     /// Calls unstarted jobs back from workers that hold them for too long, as many as others have
@@ -181,7 +220,7 @@ impl Scheduler {
                         continue;
                     };
                     let is_late = now.micros_since(held.since) >= self.config.recall_after_us;
-                    let may_have_it = idle.classes.contains(&batch.class)
+                    let may_have_it = idle.classes_of(batch.namespace).contains(&batch.class)
                         && !held.trouble.as_ref().is_some_and(|t| t.forbids(idle_id));
                     if is_late && !held.recalled && may_have_it {
                         held.recalled = true;

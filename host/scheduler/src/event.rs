@@ -7,16 +7,19 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::{BatchId, JobId, WorkerId};
+use crate::{BatchId, JobId, NamespaceId, WorkerId};
 
 /// What a batch asks for. Numbers outside their range are taken as the nearest one inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchSpec {
+    /// Whose it is. Default 0.
+    pub namespace: NamespaceId,
     /// Jobs known now; [`Event::Extend`] adds more. Default 0.
     pub count: u32,
-    /// Share among the batches of the same priority, at least 1. Default 1.
+    /// Share among the batches of the same namespace and priority, at least 1. Default 1.
     pub weight: u32,
-    /// Higher goes first; a lower priority gets only what higher ones leave. Default 0.
+    /// Higher goes first within the namespace; a lower priority gets only what higher ones leave.
+    /// Default 0.
     pub priority: i32,
     /// Bytes of memory one job may use. Default 0.
     pub memory: u64,
@@ -36,6 +39,7 @@ pub struct BatchSpec {
 impl Default for BatchSpec {
     fn default() -> Self {
         BatchSpec {
+            namespace: NamespaceId::default(),
             count: 0,
             weight: 1,
             priority: 0,
@@ -168,6 +172,13 @@ pub enum Event {
         parked: Vec<Range<u32>>,
         /// What unfinished jobs went through; of several about one job the first counts.
         known: Vec<Known>,
+    },
+    /// The share of a namespace among all, at least 1; 1 until this says otherwise.
+    Weigh {
+        /// The namespace.
+        namespace: NamespaceId,
+        /// Its share.
+        weight: u32,
     },
     /// `count` more jobs at the end of a batch.
     Extend {

@@ -31,9 +31,12 @@
 //!
 //! # Whose turn it is
 //!
-//! Batches are grouped in classes by what they ask of a worker (labels and memory), so a batch that
-//! no worker can run never stands in the way of another. A worker looks at the batches of all
-//! classes it satisfies in one order: higher priority first, then the smaller *pass*. Passes are
+//! First a namespace's, by its weight and the time that its jobs have taken: see `share`. Whatever
+//! priorities, weights and numbers of batches and jobs one namespace has changes nothing for others.
+//!
+//! Within a namespace batches are grouped in classes by what they ask of a worker (labels and memory),
+//! so a batch that no worker can run never stands in the way of another. A worker looks at the batches
+//! of all classes it satisfies in one order: higher priority first, then the smaller *pass*. Passes are
 //! those of stride scheduling (Waldspurger and Weihl, "Stride Scheduling", MIT/LCS/TM-528, 1995):
 //! each hand-out raises the batch's pass by the expected service time over its weight, and the report
 //! corrects it to the real one. A batch that becomes ready starts at the pass its class and its
@@ -82,7 +85,8 @@
 //! # Cost
 //!
 //! A report costs O(log n) in the number of batches and of held jobs, times the number of classes
-//! its worker satisfies. Submitting, extending and job returns cost O(workers) more, since any of them
+//! its worker satisfies in the namespaces it looks at: that whose turn it is, and before it those that
+//! have waiting jobs and none for this worker. Submitting, extending and job returns cost O(workers) more, since any of them
 //! may take the new jobs; so do workers that come, go or are put aside. Reopening and cancelling read
 //! the whole batch. A worker passes by the batches of which it has had all waiting jobs under `Confirm`
 //! one by one. Waiting and parked jobs cost no memory of their own; jobs that came back cost an entry.
@@ -101,6 +105,7 @@ mod membership;
 mod ranges;
 mod returned;
 mod scheduler;
+mod share;
 mod status;
 mod worker;
 
@@ -109,6 +114,6 @@ pub use event::{
     BatchSpec, Claim, Distrust, Effect, Event, Ignored, Known, OutcomeClass, RetryReason, Then,
     Verdict, WorkerSpec,
 };
-pub use ids::{BatchId, JobId, Time, WorkerId};
+pub use ids::{BatchId, JobId, NamespaceId, Time, WorkerId};
 pub use scheduler::Scheduler;
 pub use status::{BatchStatus, DoneCounts, JobState, WaitReason, WorkerStatus};

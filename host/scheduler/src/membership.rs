@@ -29,8 +29,12 @@ impl Scheduler {
             }
         }
         self.leave_classes(id);
+        let kind = self.shares.add_worker(&spec);
         let worker = self.workers.entry(id).or_default();
         worker.spec = spec;
+        if let Some(former) = worker.kind.replace(kind) {
+            self.shares.remove_worker(former);
+        }
         match worker.away_since.take() {
             Some(since) => {
                 self.leases.remove(&(since, id));
@@ -65,8 +69,10 @@ impl Scheduler {
             effects.push(ignored(Ignored::KnownWorker(id)));
             return;
         }
+        let kind = self.shares.add_worker(&spec);
         let worker = self.workers.entry(id).or_default();
         worker.spec = spec;
+        worker.kind = Some(kind);
         worker.away_since = Some(now);
         self.leases.insert((now, id));
         self.rehome(id);
@@ -119,12 +125,16 @@ impl Scheduler {
             return false;
         }
         let order = self.next_order();
+        let kind = self.workers.get(&id).and_then(|worker| worker.kind);
+        let kind = kind.unwrap_or_default();
+        let unknown_us = self.shares.unknown_us(kind);
         let adopted = self.change(job.batch, |batch| {
             let (_, mut returned) = batch.take_waiting(job.index)?;
             if let Some(trouble) = &mut returned.trouble {
                 trouble.absolve(id, attempt);
             }
             let expected_us = batch.service.expected_us();
+            let charged_us = expected_us.unwrap_or(unknown_us);
             batch.pass += batch.charge(expected_us);
             batch.blocked = None;
             let held = Held {
@@ -133,15 +143,18 @@ impl Scheduler {
                 since: now,
                 order,
                 expected_us,
+                kind,
+                charged_us,
                 recalled: false,
                 trouble: returned.trouble,
             };
             batch.held.insert(job.index, held);
-            Some((batch.class, expected_us))
+            Some((batch.class, expected_us, (batch.namespace, charged_us)))
         });
-        let Some(Some((class, expected_us))) = adopted else {
+        let Some(Some((class, expected_us, (namespace, charged_us)))) = adopted else {
             return false;
         };
+        self.shares.serve(kind, namespace, charged_us);
         let memory = self.memory_of(class);
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.add(order, job, memory, expected_us, &self.config.window);
@@ -185,8 +198,13 @@ impl Scheduler {
                 self.put_back(id, job, held, &Return::Lost { blamed }, effects);
             }
         }
-        if let Some(since) = self.workers.remove(&id).and_then(|w| w.away_since) {
-            self.leases.remove(&(since, id));
+        if let Some(worker) = self.workers.remove(&id) {
+            if let Some(since) = worker.away_since {
+                self.leases.remove(&(since, id));
+            }
+            if let Some(kind) = worker.kind {
+                self.shares.remove_worker(kind);
+            }
         }
         self.rehome(id);
         self.take_back();
@@ -248,7 +266,8 @@ impl Scheduler {
         };
         let was_empty = class.workers.is_empty();
         if class.workers.insert(id) {
-            worker.classes.push(class_id);
+            let namespace = class.requirements.namespace;
+            worker.classes.entry(namespace).or_default().push(class_id);
         }
         if !was_empty {
             return;
@@ -272,13 +291,14 @@ impl Scheduler {
             worker.takes_jobs() && self.admits(&class.requirements, id, worker)
         });
         let chosen: BTreeSet<WorkerId> = chosen.map(|(&id, _)| id).collect();
+        let namespace = class.requirements.namespace;
         let former: Vec<WorkerId> = class.workers.difference(&chosen).copied().collect();
         for id in former {
             if let Some(class) = self.classes.get_mut(&class_id) {
                 class.workers.remove(&id);
             }
             if let Some(worker) = self.workers.get_mut(&id) {
-                worker.classes.retain(|&class| class != class_id);
+                worker.leave(namespace, class_id);
             }
         }
         for id in chosen {
@@ -302,7 +322,7 @@ impl Scheduler {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        for class in worker.classes.drain(..) {
+        for class in std::mem::take(&mut worker.classes).into_values().flatten() {
             if let Some(class) = self.classes.get_mut(&class) {
                 class.workers.remove(&id);
             }

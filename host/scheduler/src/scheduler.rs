@@ -10,6 +10,7 @@ use crate::class::{Class, ClassId, Pass, Requirements};
 use crate::config::Config;
 use crate::estimate;
 use crate::returned::{Returned, Trouble};
+use crate::share::Shares;
 use crate::worker::Worker;
 use crate::{
     BatchId, Claim, Effect, Event, Ignored, JobId, OutcomeClass, RetryReason, Then, Time, Verdict,
@@ -26,6 +27,9 @@ pub struct Scheduler {
     pub(crate) classes: BTreeMap<ClassId, Class>,
     pub(crate) class_ids: BTreeMap<Requirements, ClassId>,
     pub(crate) next_class: ClassId,
+    pub(crate) shares: Shares,
+    /// When running jobs were last charged for running longer than expected.
+    pub(crate) topped_up: Time,
     /// Workers that are away, the longest first.
     pub(crate) leases: BTreeSet<(Time, WorkerId)>,
     /// Parked jobs of all batches.
@@ -65,6 +69,9 @@ impl Scheduler {
         let is_tick = matches!(event, Event::Tick);
         self.take_in(now, event, effects);
         self.end_leases(now, effects);
+        if is_tick {
+            self.top_up(now);
+        }
         self.dispatch(now, effects);
         if is_tick {
             self.recall(now, effects);
@@ -88,6 +95,7 @@ impl Scheduler {
                 };
                 self.submit(batch, submission, effects);
             }
+            Event::Weigh { namespace, weight } => self.shares.set_weight(namespace, weight),
             Event::Extend { batch, count } => self.extend(batch, count, effects),
             Event::Answered { batch, jobs } => self.answer(batch, &jobs, effects),
             Event::Released { batch, jobs } => self.release(batch, &jobs, effects),
@@ -152,6 +160,8 @@ impl Scheduler {
         }
         self.wake.push(id);
         let expected_us = held.expected_us;
+        self.settle_share(job.batch, &held, service_us);
+        self.shares.record(held.kind, service_us);
         self.change(job.batch, |batch| {
             batch.settle(expected_us, Some(service_us));
             if class.measures_work() {
@@ -205,6 +215,9 @@ impl Scheduler {
             batch.pass = batch.pass.max(served(&self.classes, &self.workers, batch));
         }
         self.parked = self.parked + u64::from(batch.parked.len()) - u64::from(parked);
+        let (namespace, now) = (batch.namespace, (batch.waiting(), batch.parked.len()));
+        self.shares
+            .recount(namespace, (waiting, now.0), (parked, now.1));
         if let Some(class) = self.classes.get_mut(&batch.class) {
             class.waiting = class.waiting + u64::from(batch.waiting()) - u64::from(waiting);
             class.move_turn(turn, batch.turn());
@@ -234,6 +247,15 @@ impl Scheduler {
         Some(held)
     }
 
+    /// Corrects what a namespace was charged for a job that was held.
+    fn settle_share(&mut self, batch: BatchId, held: &Held, cost_us: u64) {
+        if let Some(batch) = self.batches.get(&batch) {
+            let namespace = batch.namespace;
+            self.shares
+                .settle(held.kind, namespace, held.charged_us, cost_us);
+        }
+    }
+
     pub(crate) fn put_back(
         &mut self,
         id: WorkerId,
@@ -242,6 +264,9 @@ impl Scheduler {
         how: &Return,
         effects: &mut Vec<Effect>,
     ) {
+        if let Return::Unharmed | Return::Lost { blamed: false } = how {
+            self.settle_share(job.batch, &held, 0);
+        }
         let Held {
             attempt,
             mut trouble,
@@ -371,7 +396,7 @@ impl Scheduler {
     }
 }
 
-/// The highest pass that batches of the same priority were served at in the class of `batch` and in
+/// The highest pass that batches of the same namespace and priority were served at in the class of `batch` and in
 /// those it shares a worker with.
 pub(crate) fn served(
     classes: &BTreeMap<ClassId, Class>,
@@ -384,7 +409,7 @@ pub(crate) fn served(
         .into_iter()
         .flat_map(|class| &class.workers)
         .filter_map(|worker| workers.get(worker))
-        .flat_map(|worker| &worker.classes);
+        .flat_map(|worker| worker.classes_of(batch.namespace));
     neighbours
         .chain([&batch.class])
         .map(served)

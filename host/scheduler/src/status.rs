@@ -4,7 +4,7 @@ use crate::batch::{Batch, Blocked};
 use crate::class::Class;
 use crate::returned::{Demand, Place};
 use crate::scheduler::Scheduler;
-use crate::{BatchId, Claim, Distrust, JobId, OutcomeClass, Time, Verdict, WorkerId};
+use crate::{BatchId, Claim, Distrust, JobId, NamespaceId, OutcomeClass, Time, Verdict, WorkerId};
 
 /// Finished jobs by how they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,7 +129,7 @@ pub enum WaitReason {
     NeedsAnotherWorker,
     /// It was lost with workers before and waits to run alone on an empty one.
     NeedsEmptyWorker,
-    /// About so many jobs that ask the same of a worker go first.
+    /// About so many jobs of the same namespace that ask the same of a worker go first.
     Behind {
         /// Waiting jobs of batches that are served before, and earlier ones of its own.
         jobs: u64,
@@ -175,6 +175,11 @@ impl Scheduler {
     /// Jobs that wait for a worker, of all batches.
     pub fn waiting(&self) -> u64 {
         self.classes.values().map(|class| class.waiting).sum()
+    }
+
+    /// Jobs of a namespace that wait for a worker, and that are kept apart.
+    pub fn queued(&self, namespace: NamespaceId) -> (u64, u64) {
+        self.shares.queued(namespace)
     }
 
     /// Jobs that workers hold, running or not started.

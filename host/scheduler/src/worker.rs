@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::class::ClassId;
 use crate::config::Window;
 use crate::estimate::Ewma;
-use crate::{Distrust, JobId, Time, WorkerSpec};
+use crate::share::KindId;
+use crate::{Distrust, JobId, NamespaceId, Time, WorkerSpec};
 
 /// One worker.
 #[derive(Clone, Debug, Default)]
@@ -21,8 +22,10 @@ pub(crate) struct Worker {
     pub(crate) host_faults: BTreeSet<JobId>,
     pub(crate) distrusts: u32,
     pub(crate) distrusted: Option<Distrust>,
-    /// Classes it satisfies; empty unless it takes jobs.
-    pub(crate) classes: Vec<ClassId>,
+    /// Those that are like it: `None` only until it has said what it is.
+    pub(crate) kind: Option<KindId>,
+    /// Classes it satisfies, by namespace; empty unless it takes jobs. No entry is empty.
+    pub(crate) classes: BTreeMap<NamespaceId, Vec<ClassId>>,
     /// What it holds, in the order of hand-out, which is the order it starts jobs in.
     pub(crate) held: BTreeMap<u64, JobId>,
     /// The one job it holds, if that job has to be alone.
@@ -45,6 +48,20 @@ impl Worker {
 
     pub(crate) fn takes_jobs(&self) -> bool {
         self.is_present() && !self.aside
+    }
+
+    /// The classes of a namespace that it satisfies.
+    pub(crate) fn classes_of(&self, namespace: NamespaceId) -> &[ClassId] {
+        self.classes.get(&namespace).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn leave(&mut self, namespace: NamespaceId, class: ClassId) {
+        if let Some(classes) = self.classes.get_mut(&namespace) {
+            classes.retain(|&member| member != class);
+            if classes.is_empty() {
+                self.classes.remove(&namespace);
+            }
+        }
     }
 
     pub(crate) fn slots(&self) -> usize {

@@ -19,11 +19,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use optwasm_protocol::message::{AttemptEnd, BatchSpec, Order, ResultPage};
-use optwasm_protocol::{BatchId, ContentId, JobId, Limits, Payload, Report};
+use optwasm_protocol::{BatchId, ContentId, JobId, Limits, Namespace, Payload, Report};
 use tokio::sync::oneshot;
 
 pub use memory::MemoryStore;
-pub use record::{Held, NewBatch, Record, Restored, RestoredBatch, RestoredWorker, Witness};
+pub use record::{
+    Account, Held, NewBatch, Record, Restored, RestoredBatch, RestoredWorker, Witness,
+};
 pub use sqlite::{BlobPlace, SqliteOptions, SqliteStore};
 
 /// Resolves when appended records are safe.
@@ -107,6 +109,8 @@ pub enum StoreError {
 /// What is kept of a batch, in numbers.
 #[derive(Clone, Debug)]
 pub struct BatchSummary {
+    /// Whose it is.
+    pub namespace: Namespace,
     /// What was submitted.
     pub spec: BatchSpec,
     /// Number of jobs.
@@ -183,8 +187,18 @@ pub trait Store: 'static {
     /// What is kept of a batch.
     fn batch(&self, batch: BatchId) -> Option<BatchSummary>;
 
-    /// The batch that was submitted with this key, and the digest of that submission.
-    fn batch_by_key(&self, key: &str) -> Option<(BatchId, [u8; 32])>;
+    /// The latest batches of a namespace, at most `limit` of them, ascending.
+    fn batches_of(&self, namespace: &Namespace, limit: usize) -> Vec<BatchId>;
+
+    /// The batch that a namespace has submitted with this key, and the digest of that submission.
+    fn batch_by_key(&self, namespace: &Namespace, key: &str) -> Option<(BatchId, [u8; 32])>;
+
+    /// The accounts of all namespaces that have ever submitted or uploaded something, or have a
+    /// quota.
+    fn accounts(&self) -> Vec<Account>;
+
+    /// The account of one namespace, an empty one where there is none.
+    fn account(&self, namespace: &Namespace) -> Account;
 
     /// Batches that ended before `ms` (milliseconds since 1970), at most `limit` of them.
     fn ended_before(&self, ms: u64, limit: usize) -> Vec<BatchId>;
@@ -227,7 +241,7 @@ pub trait Store: 'static {
     /// is named, as ascending disjoint ranges.
     fn ended_jobs(&self, batch: BatchId, outcomes: Option<&[String]>) -> Vec<std::ops::Range<u32>>;
 
-    /// Keeps a blob, whose hash is checked. It is safe when this returns, and stays at least as
+    /// Keeps a blob, whose hash is checked, and which no namespace has yet. It is safe when this returns, and stays at least as
     /// long as a batch refers to it.
     ///
     /// # Errors
@@ -235,6 +249,22 @@ pub trait Store: 'static {
     /// [`StoreError::Full`], [`StoreError::Hash`], [`StoreError::Disk`].
     fn put_blob(&self, id: ContentId, bytes: Bytes)
     -> impl Future<Output = Result<(), StoreError>>;
+
+    /// As [`put_blob`](Self::put_blob), for a namespace, which has it from then on.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn upload_blob(
+        &self,
+        namespace: &Namespace,
+        id: ContentId,
+        bytes: Bytes,
+    ) -> impl Future<Output = Result<(), StoreError>>;
+
+    /// Whether a blob is there and a namespace has it: it has uploaded it, or one of its batches
+    /// names it. Asking counts as using it, so that it stays for what follows.
+    fn owns_blob(&self, namespace: &Namespace, id: &ContentId) -> bool;
 
     /// A blob's bytes, which have been checked against its name.
     ///
@@ -254,15 +284,20 @@ pub trait Store: 'static {
     /// [`StoreError::Disk`].
     fn collect(&self) -> impl Future<Output = Result<u64, StoreError>>;
 
-    /// Keeps a blob until it is released as often as it was held, or the process ends; whether it is
-    /// there.
-    fn hold_blob(&self, id: ContentId) -> bool;
+    /// Keeps a blob that a namespace has until it is released as often as it was held, or the process
+    /// ends; whether the namespace has it.
+    fn hold_blob(&self, namespace: &Namespace, id: ContentId) -> bool;
 
-    /// Releases a blob that was held. When nobody holds it any more and no batch refers to it, it is
-    /// removed; returns whether it was.
+    /// Releases a blob that was held. When the namespace does not hold it any more, it has it only as
+    /// long as one of its batches refers to it; when no namespace has it, it is removed. Returns
+    /// whether it was.
     ///
     /// # Errors
     ///
     /// [`StoreError::Disk`].
-    fn release_blob(&self, id: ContentId) -> impl Future<Output = Result<bool, StoreError>>;
+    fn release_blob(
+        &self,
+        namespace: &Namespace,
+        id: ContentId,
+    ) -> impl Future<Output = Result<bool, StoreError>>;
 }

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use std::ops::Range;
 
 use optwasm_protocol::message::{AttemptEnd, Order, ResultPage};
-use optwasm_protocol::{BatchId, ContentId, JobId, Limits, Outcome, Payload, Report};
+use optwasm_protocol::{BatchId, ContentId, JobId, Limits, Namespace, Outcome, Payload, Report};
 
 use crate::{
-    BatchSummary, Commit, Committed, Health, NewBatch, Record, Restored, Store, StoreError, Witness,
+    Account, BatchSummary, Commit, Committed, Health, NewBatch, Record, Restored, Store,
+    StoreError, Witness,
 };
 
 /// What a job is counted for beside its input: its places in the vectors below, and a small
@@ -30,6 +31,7 @@ struct State {
     used: u64,
     batches: BTreeMap<BatchId, Batch>,
     blobs: HashMap<ContentId, Blob>,
+    accounts: BTreeMap<Namespace, Account>,
     /// Counts uses of blobs, to find the one that has waited longest for a batch.
     clock: u64,
 }
@@ -52,9 +54,22 @@ struct Batch {
 #[derive(Debug)]
 struct Blob {
     bytes: Bytes,
+    /// Those that have it: they have uploaded it, or their batches refer to it.
+    owners: BTreeMap<Namespace, Owner>,
+    touched: u64,
+}
+
+#[derive(Debug, Default)]
+struct Owner {
     /// Batches that refer to it, and how often it is held.
     users: u32,
-    touched: u64,
+    uploaded: bool,
+}
+
+impl Blob {
+    fn is_used(&self) -> bool {
+        self.owners.values().any(|owner| owner.users > 0)
+    }
 }
 
 impl MemoryStore {
@@ -67,6 +82,7 @@ impl MemoryStore {
             used: 0,
             batches: BTreeMap::new(),
             blobs: HashMap::new(),
+            accounts: BTreeMap::new(),
             clock: 0,
         }))
     }
@@ -76,7 +92,7 @@ impl State {
     /// Makes room for `bytes` by dropping blobs that no batch uses, longest unused first.
     fn reserve(&mut self, bytes: u64) -> Result<(), StoreError> {
         while self.used.saturating_add(bytes) > self.limit {
-            let unused = self.blobs.iter().filter(|(_, blob)| blob.users == 0);
+            let unused = self.blobs.iter().filter(|(_, blob)| !blob.is_used());
             let Some((&id, _)) = unused.min_by_key(|(_, blob)| blob.touched) else {
                 return Err(StoreError::Full {
                     used: self.used,
@@ -90,18 +106,59 @@ impl State {
 
     fn drop_blob(&mut self, id: &ContentId) {
         if let Some(blob) = self.blobs.remove(id) {
-            self.used -= blob.bytes.len() as u64;
+            let bytes = blob.bytes.len() as u64;
+            self.used -= bytes;
+            for namespace in blob.owners.keys() {
+                self.account(namespace).usage.bytes -= bytes;
+            }
         }
+    }
+
+    fn account(&mut self, namespace: &Namespace) -> &mut Account {
+        let entry = self.accounts.entry(namespace.clone());
+        entry.or_insert_with(|| Account::new(namespace.clone()))
+    }
+
+    /// How a namespace has a blob, from now on if it had not.
+    fn owner(&mut self, namespace: &Namespace, id: ContentId) -> Option<&mut Owner> {
+        let blob = self.blobs.get_mut(&id)?;
+        let bytes = blob.bytes.len() as u64;
+        if !blob.owners.contains_key(namespace) {
+            blob.owners.insert(namespace.clone(), Owner::default());
+            self.account(namespace).usage.bytes += bytes;
+        }
+        self.blobs.get_mut(&id)?.owners.get_mut(namespace)
+    }
+
+    /// A namespace uses a blob once less; whether it does not have it any more.
+    fn leave_blob(&mut self, namespace: &Namespace, id: ContentId, held: bool) -> bool {
+        let Some(blob) = self.blobs.get_mut(&id) else {
+            return false;
+        };
+        let Some(owner) = blob.owners.get_mut(namespace).filter(|o| o.users > 0) else {
+            return false;
+        };
+        owner.users -= 1;
+        // What was held has been given up with that.
+        owner.uploaded &= !(held && owner.users == 0);
+        if owner.users > 0 || owner.uploaded {
+            return false;
+        }
+        blob.owners.remove(namespace);
+        let bytes = blob.bytes.len() as u64;
+        self.account(namespace).usage.bytes -= bytes;
+        true
     }
 
     fn use_blob(&mut self, batch: BatchId, id: ContentId) {
         let Some(batch) = self.batches.get_mut(&batch) else {
             return;
         };
-        if batch.blobs.insert(id)
-            && let Some(blob) = self.blobs.get_mut(&id)
-        {
-            blob.users += 1;
+        if batch.blobs.insert(id) {
+            let namespace = batch.summary.namespace.clone();
+            if let Some(owner) = self.owner(&namespace, id) {
+                owner.users += 1;
+            }
         }
     }
 
@@ -113,6 +170,7 @@ impl State {
         let bytes = new.inputs.iter().map(|i| inline(i) + JOB_OVERHEAD).sum();
         self.reserve(bytes)?;
         self.used += bytes;
+        self.account(&new.namespace).usage.bytes += bytes;
         let template = &new.spec.template;
         let mut blobs = vec![template.module];
         blobs.extend(template.blobs.iter().map(|(_, id)| *id));
@@ -125,6 +183,7 @@ impl State {
         results.resize_with(new.inputs.len(), || None);
         let batch = Batch {
             summary: BatchSummary {
+                namespace: new.namespace,
                 spec: new.spec,
                 jobs,
                 done: 0,
@@ -181,8 +240,15 @@ impl State {
         batch.bytes += size;
         self.used += size;
         batch.order.push(index);
-        *place = Some(report);
         batch.witnesses.remove(&index);
+        let namespace = batch.summary.namespace.clone();
+        let account = self
+            .accounts
+            .entry(namespace)
+            .or_insert_with_key(|namespace| Account::new(namespace.clone()));
+        account.count(&report);
+        account.usage.bytes += size;
+        *place = Some(report);
         if let Some(blob) = output {
             self.use_blob(id, blob);
         }
@@ -194,6 +260,7 @@ impl State {
         };
         batch.summary.cancelled = false;
         batch.summary.ended_ms = 0;
+        let mut dropped = 0;
         for range in jobs {
             for index in range.clone() {
                 let place = batch.results.get_mut(index as usize);
@@ -216,10 +283,21 @@ impl State {
                 }
                 batch.bytes -= report.size() as u64;
                 self.used -= report.size() as u64;
+                dropped += report.size() as u64;
             }
             if let Some(limits) = limits {
                 batch.limits.push((range, limits));
             }
+        }
+        let namespace = batch.summary.namespace.clone();
+        self.account(&namespace).usage.bytes -= dropped;
+    }
+
+    /// Bills a batch's namespace for an attempt.
+    fn spend(&mut self, batch: BatchId, fuel: u64, slot_us: u64) {
+        if let Some(batch) = self.batches.get(&batch) {
+            let namespace = batch.summary.namespace.clone();
+            self.account(&namespace).usage.bill(fuel, slot_us);
         }
     }
 
@@ -228,10 +306,10 @@ impl State {
             return;
         };
         self.used -= batch.bytes;
+        let namespace = batch.summary.namespace;
+        self.account(&namespace).usage.bytes -= batch.bytes;
         for id in batch.blobs {
-            if let Some(blob) = self.blobs.get_mut(&id) {
-                blob.users -= 1;
-            }
+            self.leave_blob(&namespace, id, false);
         }
     }
 
@@ -248,12 +326,18 @@ impl State {
         self.used += bytes.len() as u64;
         // A result may name a blob before it arrives.
         let users = self.batches.values().filter(|b| b.blobs.contains(&id));
+        let users: Vec<Namespace> = users.map(|b| b.summary.namespace.clone()).collect();
         let blob = Blob {
             bytes,
-            users: users.count() as u32,
+            owners: BTreeMap::new(),
             touched: self.clock,
         };
         self.blobs.insert(id, blob);
+        for namespace in users {
+            if let Some(owner) = self.owner(&namespace, id) {
+                owner.users += 1;
+            }
+        }
         Ok(())
     }
 }
@@ -322,7 +406,10 @@ impl Store for MemoryStore {
                     }
                 }
                 Record::Reopened(batch, jobs, limits) => state.reopen(batch, jobs, limits),
+                Record::Spent(batch, fuel, slot_us) => state.spend(batch, fuel, slot_us),
+                Record::Quota(namespace, quota) => state.account(&namespace).quota = quota,
                 Record::Witness(JobId(batch, index), witness) => {
+                    state.spend(batch, witness.report.fuel, witness.report.wall_us);
                     if let Some(batch) = state.batches.get_mut(&batch) {
                         batch.witnesses.entry(index).or_default().push(*witness);
                     }
@@ -372,7 +459,7 @@ impl Store for MemoryStore {
 
     fn room(&self) -> u64 {
         let state = self.0.borrow();
-        let unused = state.blobs.values().filter(|blob| blob.users == 0);
+        let unused = state.blobs.values().filter(|blob| !blob.is_used());
         let unused: u64 = unused.map(|blob| blob.bytes.len() as u64).sum();
         state.limit.saturating_sub(state.used - unused)
     }
@@ -384,11 +471,31 @@ impl Store for MemoryStore {
         latest
     }
 
-    fn batch_by_key(&self, key: &str) -> Option<(BatchId, [u8; 32])> {
+    fn batches_of(&self, namespace: &Namespace, limit: usize) -> Vec<BatchId> {
+        let state = self.0.borrow();
+        let batches = state.batches.iter().rev();
+        let own = batches.filter(|(_, batch)| batch.summary.namespace == *namespace);
+        let mut latest: Vec<BatchId> = own.map(|(id, _)| *id).take(limit).collect();
+        latest.reverse();
+        latest
+    }
+
+    fn batch_by_key(&self, namespace: &Namespace, key: &str) -> Option<(BatchId, [u8; 32])> {
         let state = self.0.borrow();
         let mut batches = state.batches.iter();
-        let found = batches.find(|(_, batch)| batch.summary.spec.id.as_deref() == Some(key));
+        let found = batches.find(|(_, batch)| {
+            batch.summary.spec.id.as_deref() == Some(key) && batch.summary.namespace == *namespace
+        });
         found.map(|(id, batch)| (*id, batch.digest))
+    }
+
+    fn accounts(&self) -> Vec<Account> {
+        self.0.borrow().accounts.values().cloned().collect()
+    }
+
+    fn account(&self, namespace: &Namespace) -> Account {
+        let found = self.0.borrow().accounts.get(namespace).cloned();
+        found.unwrap_or_else(|| Account::new(namespace.clone()))
     }
 
     fn ended_before(&self, ms: u64, limit: usize) -> Vec<BatchId> {
@@ -483,6 +590,36 @@ impl Store for MemoryStore {
         self.0.borrow_mut().put_blob(id, bytes)
     }
 
+    async fn upload_blob(
+        &self,
+        namespace: &Namespace,
+        id: ContentId,
+        bytes: Bytes,
+    ) -> Result<(), StoreError> {
+        let mut state = self.0.borrow_mut();
+        state.put_blob(id, bytes)?;
+        if let Some(owner) = state.owner(namespace, id) {
+            owner.uploaded = true;
+        }
+        Ok(())
+    }
+
+    fn owns_blob(&self, namespace: &Namespace, id: &ContentId) -> bool {
+        let mut state = self.0.borrow_mut();
+        state.clock += 1;
+        let now = state.clock;
+        let blob = state.blobs.get_mut(id);
+        let Some(blob) = blob.filter(|blob| blob.owners.contains_key(namespace)) else {
+            return false;
+        };
+        blob.touched = now;
+        // It stays when the batch is removed that it belongs to.
+        if let Some(owner) = blob.owners.get_mut(namespace) {
+            owner.uploaded = true;
+        }
+        true
+    }
+
     async fn get_blob(&self, id: ContentId) -> Result<Option<Bytes>, StoreError> {
         let state = self.0.borrow();
         Ok(state.blobs.get(&id).map(|blob| blob.bytes.clone()))
@@ -501,19 +638,19 @@ impl Store for MemoryStore {
         Ok(0)
     }
 
-    fn hold_blob(&self, id: ContentId) -> bool {
+    fn hold_blob(&self, namespace: &Namespace, id: ContentId) -> bool {
+        if !self.owns_blob(namespace, &id) {
+            return false;
+        }
         let mut state = self.0.borrow_mut();
-        let blob = state.blobs.get_mut(&id);
-        blob.map(|blob| blob.users += 1).is_some()
+        let owner = state.owner(namespace, id);
+        owner.map(|owner| owner.users += 1).is_some()
     }
 
-    async fn release_blob(&self, id: ContentId) -> Result<bool, StoreError> {
+    async fn release_blob(&self, namespace: &Namespace, id: ContentId) -> Result<bool, StoreError> {
         let mut state = self.0.borrow_mut();
-        let Some(blob) = state.blobs.get_mut(&id).filter(|blob| blob.users > 0) else {
-            return Ok(false);
-        };
-        blob.users -= 1;
-        let is_unused = blob.users == 0;
+        state.leave_blob(namespace, id, true);
+        let is_unused = state.blobs.get(&id).is_some_and(|b| b.owners.is_empty());
         if is_unused {
             state.drop_blob(&id);
         }
@@ -532,6 +669,7 @@ mod tests {
         let template = Template::new(ContentId::of(b"module"));
         Record::Submitted(Box::new(NewBatch {
             batch: BatchId(number),
+            namespace: Namespace::default(),
             spec: BatchSpec::new(template),
             inputs: inputs.iter().map(|i| i.to_vec().into()).collect(),
             submitted_ms: 0,

@@ -3,13 +3,17 @@
 use std::ops::Range;
 
 use optwasm_protocol::message::{AttemptEnd, BatchSpec, WorkerInfo};
-use optwasm_protocol::{BatchId, JobId, Limits, Payload, Report, WorkerId};
+use optwasm_protocol::{
+    BatchId, JobId, Limits, Namespace, Outcome, Payload, Quota, Report, Usage, WorkerId,
+};
 
 /// A batch as it was submitted.
 #[derive(Clone, Debug)]
 pub struct NewBatch {
     /// Its number.
     pub batch: BatchId,
+    /// Whose it is.
+    pub namespace: Namespace,
     /// What was submitted.
     pub spec: BatchSpec,
     /// The input of each job.
@@ -20,6 +24,30 @@ pub struct NewBatch {
     pub engine: String,
     /// When, in milliseconds since 1970.
     pub submitted_ms: u64,
+}
+
+/// What a job counts for beside its input: rows for it and for a small result.
+const JOB_OVERHEAD: u64 = 256;
+
+/// What a batch counts for beside its jobs: a page in each table that it gets rows in.
+const BATCH_OVERHEAD: u64 = 16 << 10;
+
+impl NewBatch {
+    /// About how many bytes it takes in a store.
+    pub fn bytes(&self) -> u64 {
+        let jobs = self.inputs.len() as u64;
+        self.input_bytes() + jobs * JOB_OVERHEAD + BATCH_OVERHEAD
+    }
+
+    /// About how many of them are its inputs.
+    pub fn input_bytes(&self) -> u64 {
+        let inputs = self.inputs.iter().map(|input| match input {
+            Payload::Inline(bytes) => bytes.len() as u64,
+            // A length and a name.
+            Payload::Blob(..) => 40,
+        });
+        inputs.sum()
+    }
 }
 
 /// One attempt in the hands of a worker.
@@ -46,6 +74,11 @@ pub enum Record {
     Witness(JobId, Box<Witness>),
     /// An attempt ended without deciding its job.
     Attempt(JobId, AttemptEnd),
+    /// An attempt at a job of this batch used so much fuel, and a slot for so many microseconds, and
+    /// has neither a result nor a witness.
+    Spent(BatchId, u64, u64),
+    /// What a namespace may have from now on.
+    Quota(Namespace, Quota),
     /// A late or outvoted result was the same as the accepted one, or not.
     Compared(BatchId, bool),
     /// A batch was cancelled.
@@ -90,6 +123,8 @@ pub struct Restored {
 pub struct RestoredBatch {
     /// Its number.
     pub batch: BatchId,
+    /// Whose it is.
+    pub namespace: Namespace,
     /// What was submitted.
     pub spec: BatchSpec,
     /// Number of jobs.
@@ -111,4 +146,42 @@ pub struct RestoredWorker {
     pub info: WorkerInfo,
     /// What it held when that was last written; jobs that have ended since are not left out.
     pub holds: Vec<Held>,
+}
+
+/// What a namespace may have, has and has used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Which.
+    pub namespace: Namespace,
+    /// What it may have.
+    pub quota: Quota,
+    /// What it has used, and has.
+    pub usage: Usage,
+}
+
+impl Account {
+    /// That of a namespace which has used nothing and may have all.
+    pub fn new(namespace: Namespace) -> Self {
+        Self {
+            namespace,
+            quota: Quota::default(),
+            usage: Usage::default(),
+        }
+    }
+
+    /// Counts a job that has ended, and what its deciding attempt took.
+    pub(crate) fn count(&mut self, report: &Report) {
+        let usage = &mut self.usage;
+        let counter = match report.outcome {
+            Outcome::Ok(_) => &mut usage.ok,
+            Outcome::Cancelled => &mut usage.cancelled,
+            _ => &mut usage.failed,
+        };
+        *counter += 1;
+        if report.memo {
+            usage.memo += 1;
+        } else {
+            usage.bill(report.fuel, report.wall_us);
+        }
+    }
 }

@@ -11,7 +11,8 @@ use std::fmt::Debug;
 use common::{Random, append, new_batch, open, spec, wait};
 use optwasm_protocol::message::{AttemptEnd, BatchSpec, Ending, Instance, Memo, Order, WorkerInfo};
 use optwasm_protocol::{
-    BatchId, ContentId, JobId, Limits, Loss, Outcome, Payload, Report, TrapKind, WorkerId,
+    BatchId, ContentId, JobId, Limits, Loss, Namespace, Outcome, Payload, Report, TrapKind,
+    WorkerId,
 };
 use optwasm_store::sqlite::{Damage, check};
 use optwasm_store::{MemoryStore, Record, SqliteStore, Store, Witness};
@@ -165,7 +166,10 @@ fn compare(disk: &SqliteStore, memory: &MemoryStore, world: &mut World) {
         let (found, known) = (disk.batch(batch), memory.batch(batch));
         same(format!("{found:?}"), format!("{known:?}"));
         let key = format!("key {batch}");
-        same(disk.batch_by_key(&key), memory.batch_by_key(&key));
+        same(
+            disk.batch_by_key(&Namespace::default(), &key),
+            memory.batch_by_key(&Namespace::default(), &key),
+        );
         same(disk.ended_jobs(batch, None), memory.ended_jobs(batch, None));
         let names = ["ok".to_owned(), "cancelled".to_owned()];
         same(
@@ -347,5 +351,8 @@ fn a_second_batch_with_a_key_fails_alone() {
     });
     assert_eq!(ends, [true, false, true]);
     assert_eq!(store.batches(9), [BatchId(1), BatchId(3)]);
-    assert_eq!(store.batch_by_key("key").unwrap().0, BatchId(1));
+    assert_eq!(
+        store.batch_by_key(&Namespace::default(), "key").unwrap().0,
+        BatchId(1)
+    );
 }

@@ -16,7 +16,7 @@ use std::path::Path;
 use common::{Random, job, ok, result, spec, wait};
 use disk::{Disk, Fault};
 use optwasm_protocol::message::{AttemptEnd, BatchSpec, Ending, Instance, Memo, Order, WorkerInfo};
-use optwasm_protocol::{BatchId, Limits, Outcome, Report, WorkerId};
+use optwasm_protocol::{BatchId, Limits, Namespace, Outcome, Report, WorkerId};
 use optwasm_store::{Record, SqliteOptions, SqliteStore, Store, StoreError, Witness};
 
 const ENGINE: &str = "engine";
@@ -134,7 +134,10 @@ fn ask(store: &SqliteStore) -> String {
     let mut text = format!("{restored:?}\n");
     for batch in (1..=4).map(BatchId) {
         text += &format!("{:?}\n", store.batch(batch));
-        text += &format!("{:?}\n", store.batch_by_key(&format!("key {batch}")));
+        text += &format!(
+            "{:?}\n",
+            store.batch_by_key(&Namespace::default(), &format!("key {batch}"))
+        );
         for order in [Order::Input, Order::Completion] {
             text += &format!("{:?}\n", store.results(batch, order, 0, usize::MAX));
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use common::{Random, append, job, ok, result, spec, wait};
 use optwasm_protocol::message::{AttemptEnd, Ending, Instance, Memo, Order, WorkerInfo};
-use optwasm_protocol::{BatchId, ContentId, JobId, Outcome, Payload, Report, WorkerId};
+use optwasm_protocol::{BatchId, ContentId, JobId, Namespace, Outcome, Payload, Report, WorkerId};
 use optwasm_store::sqlite::{CheckReport, backup, check, compact};
 use optwasm_store::{Record, Restored, SqliteOptions, SqliteStore, Store, StoreError, Witness};
 use tempfile::TempDir;
@@ -158,7 +158,7 @@ fn ask(store: &SqliteStore) -> Answers {
             .map(|batch| format!("{:?}", store.batch(batch)))
             .collect(),
         keys: ids()
-            .map(|batch| store.batch_by_key(&format!("key {batch}")))
+            .map(|batch| store.batch_by_key(&Namespace::default(), &format!("key {batch}")))
             .collect(),
         inputs: jobs().map(|job| store.input(job)).collect(),
         results: jobs().map(|job| store.result(job)).collect(),

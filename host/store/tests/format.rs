@@ -14,7 +14,9 @@ use std::path::Path;
 use bytes::Bytes;
 use common::{append, batch, job, new_batch, ok, open, options, result, spec, wait};
 use optwasm_protocol::message::{AttemptEnd, BatchSpec, Ending, Instance, Memo, Order, WorkerInfo};
-use optwasm_protocol::{BatchId, ContentId, Limits, Outcome, Payload, Report, TrapKind, WorkerId};
+use optwasm_protocol::{
+    BatchId, ContentId, Limits, Namespace, Outcome, Payload, Report, TrapKind, WorkerId,
+};
 use optwasm_store::sqlite::check;
 use optwasm_store::{Record, SqliteStore, Store, StoreError, Witness};
 use tempfile::TempDir;
@@ -146,7 +148,10 @@ fn verify(dir: &Path) {
         assert_eq!(wait(store.get_blob(id)).unwrap(), Some(bytes));
     }
     assert_eq!(store.batches(10), [1, 2, 3].map(BatchId));
-    assert_eq!(store.batch_by_key("key"), Some((BatchId(1), [1; 32])));
+    assert_eq!(
+        store.batch_by_key(&Namespace::default(), "key"),
+        Some((BatchId(1), [1; 32]))
+    );
     assert_eq!(store.ended_before(6000, 10), [BatchId(1)]);
 
     let first = store.batch(BatchId(1)).unwrap();
@@ -241,7 +246,7 @@ fn set_format(dir: &Path, format: u32) {
         .pragma_query_value(None, "application_id", |row| row.get(0))
         .unwrap();
     let (mark, known) = (mark & 0xffff_0000, mark & 0xffff);
-    assert_eq!(known, 1);
+    assert_eq!(known, 2);
     conn.pragma_update(None, "user_version", format).unwrap();
     conn.pragma_update(None, "application_id", mark | format)
         .unwrap();
@@ -251,13 +256,41 @@ fn set_format(dir: &Path, format: u32) {
 fn a_newer_format_is_refused() {
     let dir = TempDir::new().unwrap();
     write(dir.path());
-    set_format(dir.path(), 2);
+    set_format(dir.path(), 3);
     let before = fs::read(dir.path().join("store.sqlite")).unwrap();
-    let newer = StoreError::Newer { found: 2, known: 1 };
+    let newer = StoreError::Newer { found: 3, known: 2 };
     let refused = SqliteStore::open(dir.path(), options()).unwrap_err();
     assert_eq!(refused, newer);
-    assert!(refused.to_string().contains("format 2"), "{refused}");
+    assert!(refused.to_string().contains("format 3"), "{refused}");
     // Nor is it repaired into something that its own version could not read.
     assert_eq!(check(dir.path(), true).unwrap_err(), newer);
     assert_eq!(fs::read(dir.path().join("store.sqlite")).unwrap(), before);
+}
+
+#[test]
+fn a_store_of_the_first_format_is_of_the_default_namespace() {
+    let dir = TempDir::new().unwrap();
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/v1");
+    copy(Path::new(fixture), dir.path());
+    let store = open(dir.path());
+    let all = Namespace::default();
+    assert_eq!(store.batches_of(&all, 10), [1, 2, 3].map(BatchId));
+    for text in ["module", "input", "output"] {
+        assert!(store.owns_blob(&all, &blob(text).0), "{text}");
+    }
+    let other = "other".parse().unwrap();
+    assert!(!store.owns_blob(&other, &blob("module").0));
+    assert_eq!(store.batches_of(&other, 10), []);
+    // The blobs that its batches name.
+    let account = store.account(&all);
+    assert_eq!(account.usage.bytes, "moduleinputoutput".len() as u64);
+    assert_eq!(account.usage.ok, 0);
+}
+
+#[test]
+fn the_second_format_is_read() {
+    let dir = TempDir::new().unwrap();
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/v2");
+    copy(Path::new(fixture), dir.path());
+    verify(dir.path());
 }

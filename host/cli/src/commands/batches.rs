@@ -4,7 +4,7 @@ use optwasm_client::{BatchStatus, LimitsChange, Order, Outcome, Which};
 use serde_json::{Value as Json, json};
 
 use crate::args::{
-    BatchArgs, Format, ListArgs, ProgressArg, RemoveArgs, ResultsArgs, RetryArgs, WaitArgs,
+    BatchArgs, Format, JobsArgs, ProgressArg, RemoveArgs, ResultsArgs, RetryArgs, WaitArgs,
 };
 use crate::commands::run::output_is_cbor;
 use crate::exit::{Exit, Failure};
@@ -28,6 +28,7 @@ fn json(status: &BatchStatus) -> Json {
     json!({
         "schema": "optwasm.batch/1",
         "batch": status.batch.0,
+        "namespace": status.namespace.as_str(),
         "name": status.name,
         "module": status.module.to_string(),
         "state": state(status),
@@ -58,10 +59,13 @@ fn exit(status: &BatchStatus) -> Exit {
     }
 }
 
-pub async fn jobs(settings: &Settings, args: ListArgs) -> Result<Exit, Failure> {
+pub async fn jobs(settings: &Settings, args: JobsArgs) -> Result<Exit, Failure> {
     let client = settings.client().await?;
-    let batches = client.batches().await?;
-    match args.output {
+    let batches = match &args.namespace {
+        Some(namespace) => client.batches_of(namespace).await?,
+        None => client.batches().await?,
+    };
+    match args.list.output {
         Format::Quiet => {}
         Format::Json => {
             let all: Json = batches.iter().map(json).collect();
@@ -69,12 +73,17 @@ pub async fn jobs(settings: &Settings, args: ListArgs) -> Result<Exit, Failure> 
         }
         Format::Jsonl => batches.iter().try_for_each(|status| print(json(status)))?,
         Format::Table => {
-            let header = [
+            let mut header = vec![
                 "BATCH", "STATE", "DONE", "RUNNING", "FAILED", "FUEL", "NAME",
             ];
+            // Where there is only one, nobody needs to know of it.
+            let several = batches.iter().any(|status| !status.namespace.is_default());
+            if several {
+                header.push("NAMESPACE");
+            }
             let mut table = table(header);
             for status in &batches {
-                table.add_row([
+                let mut row = vec![
                     status.batch.to_string(),
                     state(status).to_owned(),
                     format!("{}/{}", status.done, status.jobs),
@@ -82,7 +91,11 @@ pub async fn jobs(settings: &Settings, args: ListArgs) -> Result<Exit, Failure> 
                     status.failed().to_string(),
                     show_count(status.fuel),
                     status.name.clone(),
-                ]);
+                ];
+                if several {
+                    row.push(status.namespace.to_string());
+                }
+                table.add_row(row);
             }
             print(table)?;
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use optwasm_client::WorkerStatus;
+use optwasm_client::{Role, WorkerStatus};
 use serde_json::{Value as Json, json};
 
 use crate::args::{DrainArgs, Format, ListArgs, ShutdownArgs, TokenAction, TokenArgs};
@@ -80,10 +80,17 @@ pub async fn workers(settings: &Settings, args: ListArgs) -> Result<Exit, Failur
 
 pub async fn token(settings: &Settings, args: TokenArgs) -> Result<Exit, Failure> {
     match args.action {
-        TokenAction::Create { role, expires } => {
+        TokenAction::Create {
+            role,
+            namespace,
+            expires,
+        } => {
             let client = settings.client().await?;
             let seconds = expires.map_or(0, |duration| duration.as_secs().max(1));
-            print(client.issue_token(role, seconds).await?)?;
+            print(match namespace {
+                Some(namespace) => client.issue_token_of(&namespace, role, seconds).await?,
+                None => client.issue_token(role, seconds).await?,
+            })?;
             client.close().await;
         }
         TokenAction::Inspect => {
@@ -106,6 +113,9 @@ pub async fn token(settings: &Settings, args: TokenArgs) -> Result<Exit, Failure
             let expired = claims.is_expired(now.map_or(0, |now| now.as_secs()));
             print(format_args!("name:        {}", claims.name()))?;
             print(format_args!("role:        {}", claims.role))?;
+            if matches!(claims.role, Role::Client | Role::Read) {
+                print(format_args!("namespace:   {}", claims.namespace))?;
+            }
             let note = if expired { " (expired)" } else { "" };
             print(format_args!("expires:     {expires}{note}"))?;
             print(format_args!("coordinator: {}", token.fingerprint))?;

@@ -10,9 +10,10 @@ use bytes::BytesMut;
 use optwasm_protocol::message::{ErrorCode, Response};
 use optwasm_protocol::{BLOB_MAX, ContentId, Stream};
 use optwasm_store::Store;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{Failure, fail};
+use super::lanes::Lane;
+use super::{Caller, Failure, fail};
 use crate::Coordinator;
 
 /// Bytes of blobs that are in memory at once, on their way in or out; what comes beyond waits.
@@ -24,16 +25,28 @@ const TIME: Duration = Duration::from_secs(60);
 /// Gives a blob out.
 pub(super) async fn get<S: Store>(
     coordinator: &Coordinator<S>,
+    caller: &Caller,
     id: ContentId,
     stream: &mut Stream,
 ) -> Result<(), Failure> {
     let inner = &coordinator.0;
-    // Of those that wait for memory, one has been read.
-    let turn = inner.reading.acquire().await;
+    let missing = || fail(ErrorCode::NotFound, format!("there is no blob {id}"));
+    // Who only knows its name has never had it.
+    if let Some(namespace) = caller.scope()
+        && !inner.store.owns_blob(namespace, &id)
+    {
+        return Err(missing());
+    }
+    let lane = caller.scope().map(|namespace| inner.lanes.of(namespace));
+    let lane = lane.as_deref();
+    // Of those of a namespace that wait for memory, one has been read.
+    let reading = lane.map_or(&inner.reading, |lane| &lane.reading);
+    let turn = reading.acquire().await;
     let Some(bytes) = inner.store.get_blob(id).await? else {
-        return Err(fail(ErrorCode::NotFound, format!("there is no blob {id}")));
+        return Err(missing());
     };
     let len = bytes.len() as u64;
+    let _own = take_turn(lane, len).await;
     let _memory = inner.blobs.acquire_many(permits(len)).await;
     drop(turn);
     stream.writer.push(&Response::Blob(len))?;
@@ -47,6 +60,7 @@ pub(super) async fn get<S: Store>(
 /// Takes a blob in.
 pub(super) async fn put<S: Store>(
     coordinator: &Coordinator<S>,
+    caller: &Caller,
     id: ContentId,
     len: u64,
     stream: &mut Stream,
@@ -55,7 +69,8 @@ pub(super) async fn put<S: Store>(
         let message = format!("a blob of {len} bytes is too large; the limit is {BLOB_MAX}");
         return Err(fail(ErrorCode::Invalid, message));
     }
-    if coordinator.0.store.has_blob(&id) {
+    let inner = &coordinator.0;
+    if caller.has_blob(&*inner.store, &id) {
         return Ok(stream.writer.send(&Response::Done).await?);
     }
     // Before anything of it is taken in.
@@ -65,6 +80,15 @@ pub(super) async fn put<S: Store>(
         let message = format!("a blob of {len} bytes does not fit: there is room for {room}");
         return Err(fail(ErrorCode::Storage, message));
     }
+    let owner = caller.owner();
+    let lane = owner.map(|namespace| inner.lanes.of(namespace));
+    if let (Some(namespace), Some(lane)) = (owner, &lane) {
+        let bytes = len.saturating_add(lane.uploading.get());
+        inner.hub.borrow().check_quota(namespace, 0, bytes)?;
+    }
+    let lane = lane.as_deref();
+    let _uploading = lane.map(|lane| Reserved::new(&lane.uploading, len));
+    let _own = take_turn(lane, len).await;
     let _reserved = Reserved::new(incoming, len);
     let _memory = coordinator.0.blobs.acquire_many(permits(len)).await;
     stream.writer.send(&Response::Go).await?;
@@ -77,7 +101,11 @@ pub(super) async fn put<S: Store>(
         Ok(read) => read?,
         Err(_) => return Err(fail(ErrorCode::Invalid, "it was sent too slowly")),
     }
-    coordinator.0.store.put_blob(id, bytes.freeze()).await?;
+    let (store, bytes) = (&coordinator.0.store, bytes.freeze());
+    match owner {
+        Some(namespace) => store.upload_blob(namespace, id, bytes).await?,
+        None => store.put_blob(id, bytes).await?,
+    }
     Ok(stream.writer.send(&Response::Done).await?)
 }
 
@@ -87,6 +115,17 @@ const PIECE: u64 = 64 << 10;
 /// A semaphore of the memory for blobs on their way.
 pub(crate) fn memory() -> Semaphore {
     Semaphore::new((MEMORY / PIECE) as usize)
+}
+
+/// A semaphore of the part of it that one namespace may have: half, and room for the largest blob.
+pub(super) fn half_of_memory() -> Semaphore {
+    Semaphore::new((MEMORY / 2 / PIECE) as usize + 1)
+}
+
+/// Waits until a namespace may have so many bytes in memory.
+async fn take_turn(lane: Option<&Lane>, len: u64) -> Option<SemaphorePermit<'_>> {
+    // Nobody closes it.
+    lane?.blobs.acquire_many(permits(len)).await.ok()
 }
 
 fn permits(len: u64) -> u32 {

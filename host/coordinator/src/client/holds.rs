@@ -2,7 +2,7 @@
 //! or has gone.
 
 use optwasm_protocol::message::{ErrorCode, HoldChange, Response};
-use optwasm_protocol::{ATTACHED_GRACE, ContentId, Stream};
+use optwasm_protocol::{ATTACHED_GRACE, ContentId, Namespace, Stream};
 use optwasm_store::Store;
 use tokio::task::spawn_local;
 
@@ -16,10 +16,12 @@ const HELD_MAX: usize = 100_000;
 /// released at once; when it breaks, after a while in which the client may have come back.
 pub(super) async fn serve<S: Store>(
     coordinator: &Coordinator<S>,
+    namespace: &Namespace,
     stream: &mut Stream,
 ) -> Result<(), Failure> {
     let mut holds = Holds {
         coordinator: coordinator.clone(),
+        namespace: namespace.clone(),
         held: Vec::new(),
     };
     stream.writer.send(&Response::Done).await?;
@@ -31,13 +33,14 @@ pub(super) async fn serve<S: Store>(
         stream.writer.send(&Response::Done).await?;
     }
     while let Some(id) = holds.held.pop() {
-        release(coordinator, id).await?;
+        release(coordinator, namespace, id).await?;
     }
     Ok(())
 }
 
 struct Holds<S: Store + 'static> {
     coordinator: Coordinator<S>,
+    namespace: Namespace,
     held: Vec<ContentId>,
 }
 
@@ -47,7 +50,7 @@ impl<S: Store> Holds<S> {
             let message = format!("more than {HELD_MAX} blobs are held");
             return Err(fail(ErrorCode::Invalid, message));
         }
-        if !self.coordinator.0.store.hold_blob(id) {
+        if !self.coordinator.0.store.hold_blob(&self.namespace, id) {
             return Err(fail(ErrorCode::NotFound, format!("there is no blob {id}")));
         }
         self.held.push(id);
@@ -59,7 +62,7 @@ impl<S: Store> Holds<S> {
             return Err(fail(ErrorCode::NotFound, format!("{id} is not held")));
         };
         self.held.swap_remove(place);
-        release(&self.coordinator, id).await
+        release(&self.coordinator, &self.namespace, id).await
     }
 }
 
@@ -70,10 +73,11 @@ impl<S: Store + 'static> Drop for Holds<S> {
             return;
         }
         let coordinator = self.coordinator.clone();
+        let namespace = self.namespace.clone();
         spawn_local(async move {
             tokio::time::sleep(ATTACHED_GRACE).await;
             for id in held {
-                if release(&coordinator, id).await.is_err() {
+                if release(&coordinator, &namespace, id).await.is_err() {
                     tracing::warn!("the blob {id}, which nobody holds any more, was not removed");
                 }
             }
@@ -81,8 +85,12 @@ impl<S: Store + 'static> Drop for Holds<S> {
     }
 }
 
-async fn release<S: Store>(coordinator: &Coordinator<S>, id: ContentId) -> Result<(), Failure> {
-    if coordinator.0.store.release_blob(id).await? {
+async fn release<S: Store>(
+    coordinator: &Coordinator<S>,
+    namespace: &Namespace,
+    id: ContentId,
+) -> Result<(), Failure> {
+    if coordinator.0.store.release_blob(namespace, id).await? {
         coordinator.0.hub.borrow_mut().discard(id);
     }
     Ok(())

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use optwasm_protocol::job::Template;
 use optwasm_protocol::message::{BatchSpec, ErrorCode, Response, SubmitPart};
-use optwasm_protocol::{BLOB_MAX, INLINE_MAX, Instances, JOBS_MAX, Outcome, Payload, Stream};
+use optwasm_protocol::{
+    BLOB_MAX, INLINE_MAX, Instances, JOBS_MAX, Namespace, Outcome, Payload, Stream,
+};
 use optwasm_store::Store;
 
 use super::blobs::Reserved;
@@ -116,17 +118,18 @@ fn check(spec: &BatchSpec) -> Result<(), String> {
 /// Waits until so many more jobs may be queued, where the client wants to wait.
 async fn queue_room<S: Store>(
     coordinator: &Coordinator<S>,
+    namespace: &Namespace,
     jobs: u64,
     wait: bool,
 ) -> Result<(), Failure> {
     let inner = &coordinator.0;
     loop {
         let room = inner.room.notified();
-        if inner.hub.borrow().has_room_for(jobs) {
+        if inner.hub.borrow().has_room_for(namespace, jobs) {
             return Ok(());
         }
         if !wait {
-            let waiting = inner.hub.borrow().coordinator_status().waiting;
+            let waiting = inner.hub.borrow().namespace(namespace).queued;
             let message = format!("{waiting} jobs are queued already; try again later");
             return Err(fail(ErrorCode::Busy, message));
         }
@@ -137,6 +140,7 @@ async fn queue_room<S: Store>(
 /// Takes a batch in, part by part; it is stored when this returns.
 pub(super) async fn submit<S: Store>(
     coordinator: &Coordinator<S>,
+    namespace: &Namespace,
     spec: BatchSpec,
     wait: bool,
     stream: &mut Stream,
@@ -145,15 +149,21 @@ pub(super) async fn submit<S: Store>(
     let inner = &coordinator.0;
     let store = &inner.store;
     // What is known already takes no room.
-    let known = inner.hub.borrow().knows(&spec);
+    let known = inner.hub.borrow().knows(namespace, &spec);
     // Nothing is read of what would have to wait.
     if !known {
-        queue_room(coordinator, 1, wait).await?;
+        inner.hub.borrow().check_quota(namespace, 1, 1)?;
+        queue_room(coordinator, namespace, 1, wait).await?;
     }
     let mut inputs: Vec<Payload> = Vec::new();
     let mut held = Reserved::new(&inner.submitting, 0);
+    let lane = inner.lanes.of(namespace);
+    let mut own = Reserved::new(&lane.submitting, 0);
+    let is_too_much = |held: &Reserved<'_>, all: u64, most: u64| all > most && held.bytes < all / 2;
     loop {
-        while inner.submitting.get() > SUBMITTING_MAX && held.bytes < inner.submitting.get() / 2 {
+        while is_too_much(&held, inner.submitting.get(), SUBMITTING_MAX)
+            || is_too_much(&own, lane.submitting.get(), SUBMITTING_MAX / 2)
+        {
             inner.room.notified().await;
         }
         let part = tokio::time::timeout(SUBMIT_SILENCE, stream.reader.expect()).await;
@@ -169,7 +179,7 @@ pub(super) async fn submit<S: Store>(
                 Payload::Inline(bytes) if bytes.len() > INLINE_MAX => {
                     return Err(fail(ErrorCode::Invalid, "an inline input is too large"));
                 }
-                Payload::Blob(_, id) if !store.has_blob(id) => {
+                Payload::Blob(_, id) if !store.owns_blob(namespace, id) => {
                     let message = format!("the input {id} was not uploaded");
                     return Err(fail(ErrorCode::NotFound, message));
                 }
@@ -179,6 +189,7 @@ pub(super) async fn submit<S: Store>(
             bytes += INPUT_OVERHEAD;
         }
         held.grow(bytes);
+        own.grow(bytes);
         if held.bytes > SUBMITTING_MAX {
             let message = format!(
                 "the inputs of one batch take more than {} MiB: submit several, or put large ones \
@@ -205,12 +216,12 @@ pub(super) async fn submit<S: Store>(
         return Err(fail(ErrorCode::Invalid, "a batch without jobs"));
     }
     if !known {
-        queue_room(coordinator, inputs.len() as u64, wait).await?;
+        queue_room(coordinator, namespace, inputs.len() as u64, wait).await?;
     }
     let template = &spec.template;
     let shared = template.blobs.iter().map(|(_, id)| id);
     for id in shared.chain([&template.module]) {
-        if !store.has_blob(id) {
+        if !store.owns_blob(namespace, id) {
             return Err(fail(
                 ErrorCode::NotFound,
                 format!("the blob {id} was not uploaded"),
@@ -220,14 +231,17 @@ pub(super) async fn submit<S: Store>(
     // While this submission was on its way, others may have taken the place of one that was here.
     for input in &inputs {
         if let Payload::Blob(_, id) = input
-            && !store.has_blob(id)
+            && !store.owns_blob(namespace, id)
         {
             let message = format!("the input {id} was dropped for want of room");
             return Err(fail(ErrorCode::Storage, message));
         }
     }
     inputs.shrink_to_fit();
-    let submitted = inner.hub.borrow_mut().submit(inner.now(), spec, inputs);
+    let submitted = inner
+        .hub
+        .borrow_mut()
+        .submit(inner.now(), namespace, spec, inputs);
     let (batch, waiter) = submitted?;
     safe(waiter).await?;
     Ok(Response::Submitted(batch))

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use optwasm_protocol::message::{AttemptEnd, BatchSpec, Ending, LimitsChange, Order, Which};
-use optwasm_protocol::{BatchId, JobId, Payload, Report, WorkerId};
+use optwasm_protocol::{BatchId, JobId, Namespace, Payload, Report, WorkerId};
 use optwasm_scheduler as sched;
 use optwasm_store::{BatchSummary, NewBatch, Record, Store, StoreError};
 use tokio::sync::oneshot;
 
-use super::commit::After;
-use super::{Hub, Live, Now, Waiter, batch, complement, job, scheduled};
+use super::commit::{After, Open};
+use super::{Hub, Live, Now, QuotaError, Waiter, batch, complement, job, scheduled};
 
 /// Bytes of results that are read at once where many are needed.
 const PAGE: usize = 1 << 20;
@@ -23,13 +23,16 @@ pub enum SubmitError {
     /// Another batch was submitted with this key. Choose another key.
     #[error("the id `{0}` belongs to batch {1}, which is another one; choose another id")]
     KeyTaken(String, BatchId),
+    /// The namespace has what it may have.
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
     /// The coordinator is draining. Submit when it has been started again.
     #[error("the coordinator is draining and takes no new jobs")]
     Draining,
 }
 
 impl<S: Store> Hub<S> {
-    /// Takes a batch in. Its number counts once the waiter has resolved.
+    /// Takes a batch of a namespace in. Its number counts once the waiter has resolved.
     ///
     /// # Errors
     ///
@@ -37,6 +40,7 @@ impl<S: Store> Hub<S> {
     pub fn submit(
         &mut self,
         now: Now,
+        namespace: &Namespace,
         spec: BatchSpec,
         inputs: Vec<Payload>,
     ) -> Result<(BatchId, Waiter), SubmitError> {
@@ -44,8 +48,8 @@ impl<S: Store> Hub<S> {
         let mut digest = [0; 32];
         if let Some(key) = &spec.id {
             digest = digest_of(&spec, &inputs);
-            let known = self.keys.get(key).copied();
-            if let Some((batch, first)) = known.or_else(|| self.store.batch_by_key(key)) {
+            let known = self.known(namespace, key);
+            if let Some((batch, first)) = known {
                 if first != digest {
                     return Err(SubmitError::KeyTaken(key.clone(), batch));
                 }
@@ -60,39 +64,57 @@ impl<S: Store> Hub<S> {
         let jobs = inputs.len() as u32;
         let record = NewBatch {
             batch: id,
+            namespace: namespace.clone(),
             spec: spec.clone(),
             inputs,
             digest,
             engine: self.group(),
             submitted_ms: now.ms,
         };
+        let bytes = record.bytes();
+        self.check_quota(namespace, u64::from(jobs), bytes)?;
         // Appended by itself, so that a full store refuses this and nothing else.
         let commit = self
             .store
             .append(vec![Record::Submitted(Box::new(record))])?;
         self.next_batch += 1;
-        self.live.insert(id, Live::new(&spec));
+        self.live.insert(id, Live::new(namespace.clone(), &spec));
+        self.begin_opening(namespace, u64::from(jobs), bytes);
         if spec.attached {
             self.attached.add(now, id);
         }
         if let Some(key) = &spec.id {
-            self.keys.insert(key.clone(), (id, digest));
+            let key = (namespace.clone(), key.clone());
+            self.keys.insert(key, (id, digest));
         }
-        let open = After::Open(id, Box::new(spec), jobs);
+        let open = After::Open(Box::new(Open {
+            batch: id,
+            namespace: namespace.clone(),
+            spec,
+            jobs,
+            bytes,
+        }));
         // The client may be answered before, but nothing is scheduled after, what it is told.
         self.follow(now, commit, vec![After::Reply(reply), open]);
         Ok((id, waiter))
     }
 
-    /// Whether a submission is a repetition, which takes no room and no place in the queue.
-    pub fn knows(&self, spec: &BatchSpec) -> bool {
-        let key = spec.id.as_ref();
-        key.is_some_and(|key| self.keys.contains_key(key) || self.store.batch_by_key(key).is_some())
+    /// The batch that a namespace has submitted with a key.
+    fn known(&self, namespace: &Namespace, key: &str) -> Option<(BatchId, [u8; 32])> {
+        let opening = self.keys.get(&(namespace.clone(), key.to_owned()));
+        let opening = opening.copied();
+        opening.or_else(|| self.store.batch_by_key(namespace, key))
     }
 
-    /// Whether so many more jobs may be queued: always where nothing waits.
-    pub fn has_room_for(&self, jobs: u64) -> bool {
-        let waiting = self.scheduler.waiting();
+    /// Whether a submission is a repetition, which takes no room and no place in the queue.
+    pub fn knows(&self, namespace: &Namespace, spec: &BatchSpec) -> bool {
+        let key = spec.id.as_ref();
+        key.is_some_and(|key| self.known(namespace, key).is_some())
+    }
+
+    /// Whether so many more jobs of a namespace may be queued: always where none of its own waits.
+    pub fn has_room_for(&self, namespace: &Namespace, jobs: u64) -> bool {
+        let waiting = self.queued(namespace);
         waiting == 0 || waiting.saturating_add(jobs) <= self.config.max_queued
     }
 
@@ -109,7 +131,7 @@ impl<S: Store> Hub<S> {
         Some(self.settle_with_reply(now))
     }
 
-    fn settle_with_reply(&mut self, now: Now) -> Waiter {
+    pub(super) fn settle_with_reply(&mut self, now: Now) -> Waiter {
         let (reply, waiter) = oneshot::channel();
         self.carry_out(now);
         self.turn.afters.push(After::Reply(reply));
@@ -139,6 +161,7 @@ impl<S: Store> Hub<S> {
         let Some(first) = jobs.first() else {
             return Ok((0, self.settle_with_reply(now)));
         };
+        self.check_quota(&summary.namespace, jobs.len() as u64, 0)?;
         let template = summary.spec.template.limits;
         let before = self.store.limits(JobId(id, *first)).unwrap_or(template);
         let limits = change.apply(before);
@@ -182,12 +205,13 @@ impl<S: Store> Hub<S> {
                 },
             );
         } else {
-            self.live.insert(id, Live::new(&summary.spec));
+            let live = Live::new(summary.namespace.clone(), &summary.spec);
+            self.live.insert(id, live);
             self.step(
                 now,
                 sched::Event::Submit {
                     batch: batch(id),
-                    spec: scheduled(&summary.spec, summary.jobs, memory),
+                    spec: scheduled(&summary.namespace, &summary.spec, summary.jobs, memory),
                     finished: complement(&ranges, summary.jobs),
                     parked: Vec::new(),
                     known,
@@ -273,6 +297,9 @@ pub enum RetryError {
     /// while they are. Wait until it is done, or cancel it.
     #[error("jobs get more memory only when their batch is done: wait for it, or cancel it")]
     Running,
+    /// The namespace has what it may have.
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
 }
 
 /// A batch that is not done cannot be removed.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use optwasm_protocol::message::BatchSpec;
-use optwasm_protocol::{BatchId, JobId, WorkerId};
+use optwasm_protocol::{BatchId, JobId, Namespace, WorkerId};
 use optwasm_scheduler as sched;
 use optwasm_store::{Commit, Committed, Record, Store, StoreError};
 use tokio::sync::{Notify, oneshot};
@@ -20,10 +20,20 @@ pub(super) struct Pending {
     afters: Vec<After>,
 }
 
+/// A batch that was submitted and is not stored yet.
+pub(super) struct Open {
+    pub(super) batch: BatchId,
+    pub(super) namespace: Namespace,
+    pub(super) spec: BatchSpec,
+    pub(super) jobs: u32,
+    /// What it counts for.
+    pub(super) bytes: u64,
+}
+
 /// Something to do when records are safe.
 pub(super) enum After {
     /// Schedule a batch that was submitted.
-    Open(BatchId, Box<BatchSpec>, u32),
+    Open(Box<Open>),
     /// Send assignments, where that connection still is and the job still is the worker's.
     Assign(WorkerId, u64, Vec<(JobId, u32)>),
     /// Tell a worker how many reports of that connection are safe.
@@ -135,7 +145,7 @@ impl<S: Store> Hub<S> {
         id: BatchId,
         reply: oneshot::Sender<Result<(), StoreError>>,
     ) {
-        let opens = |after: &After| matches!(after, After::Open(open, ..) if *open == id);
+        let opens = |after: &After| matches!(after, After::Open(open) if open.batch == id);
         let mut waiting = self.pending.iter_mut();
         match waiting.find(|pending| pending.afters.iter().any(opens)) {
             Some(pending) => pending.afters.insert(0, After::Reply(reply)),
@@ -188,16 +198,21 @@ impl<S: Store> Hub<S> {
         } = committed;
         for after in afters {
             match after {
-                After::Open(id, spec, jobs) => {
-                    if let Some(key) = &spec.id {
-                        self.keys.remove(key);
-                    }
+                After::Open(open) => {
+                    self.opened(&open);
+                    let Open {
+                        batch: id,
+                        namespace,
+                        spec,
+                        jobs,
+                        ..
+                    } = *open;
                     let memory = spec.template.limits.memory;
                     self.step(
                         now,
                         sched::Event::Submit {
                             batch: batch(id),
-                            spec: scheduled(&spec, jobs, memory),
+                            spec: scheduled(&namespace, &spec, jobs, memory),
                             finished: std::mem::take(&mut answered),
                             parked: std::mem::take(&mut parked),
                             known: Vec::new(),
@@ -240,6 +255,14 @@ impl<S: Store> Hub<S> {
             );
         }
         self.settle(now);
+    }
+
+    /// A submission is not on its way any more.
+    fn opened(&mut self, open: &Open) {
+        self.end_opening(&open.namespace, u64::from(open.jobs), open.bytes);
+        if let Some(key) = &open.spec.id {
+            self.keys.remove(&(open.namespace.clone(), key.clone()));
+        }
     }
 
     /// Sends assignments that are safe now.
@@ -287,13 +310,11 @@ impl<S: Store> Hub<S> {
         let mut is_submission = false;
         for after in afters {
             match after {
-                After::Open(id, spec, _) => {
+                After::Open(open) => {
                     is_submission = true;
-                    if let Some(key) = &spec.id {
-                        self.keys.remove(key);
-                    }
-                    self.live.remove(&id);
-                    self.attached.remove(id);
+                    self.opened(&open);
+                    self.live.remove(&open.batch);
+                    self.attached.remove(open.batch);
                 }
                 After::Reply(sender) => {
                     let _ = sender.send(Err(error.clone()));

@@ -89,8 +89,10 @@ impl<S: Store> Hub<S> {
         let attempt = report.attempt;
         let class = class(&report.outcome);
         let service_time_us = report.wall_us;
+        let fuel = report.fuel;
         self.turn.why = Some(report.outcome.to_string());
         let judgement = if self.holds(id, held, attempt) {
+            self.count_done(id, held);
             self.judge(id, held, report)
         } else {
             self.late(now, id, held, &report);
@@ -122,8 +124,24 @@ impl<S: Store> Hub<S> {
                 self.outvoted(now, held, loser);
             }
         }
+        if !decided && judgement.then == sched::Then::Retry {
+            // It is tried again, and nothing else says what this attempt has taken.
+            let spent = Record::Spent(held.0, fuel, service_time_us);
+            self.turn.records.push(spent);
+        }
         self.carry_out(now);
         self.turn.why = None;
+    }
+
+    /// Counts a report for the namespace of its job.
+    fn count_done(&mut self, id: WorkerId, held: JobId) {
+        let (live, peer) = (self.live.get(&held.0), self.workers.get_mut(&id));
+        if let (Some(live), Some(peer)) = (live, peer) {
+            match peer.done.get_mut(&live.namespace) {
+                Some(done) => *done += 1,
+                None => drop(peer.done.insert(live.namespace.clone(), 1)),
+            }
+        }
     }
 
     /// What follows from a report of the attempt that has the job.

@@ -7,7 +7,7 @@ use optwasm_protocol::message::{
     AttemptEnd, BatchStatus, CoordinatorStatus, Explanation, Instance, Phase, WorkerInfo,
     WorkerStatus,
 };
-use optwasm_protocol::{BatchId, JobId, Limits, Payload, WorkerId};
+use optwasm_protocol::{BatchId, JobId, Limits, Namespace, Payload, WorkerId};
 use optwasm_scheduler as sched;
 use optwasm_store::{Store, StoreError};
 use tokio::sync::Notify;
@@ -86,6 +86,7 @@ impl<S: Store> Hub<S> {
         let running = scheduled.map_or(0, |s| s.held);
         Some(BatchStatus {
             batch: id,
+            namespace: summary.namespace,
             name: summary.spec.name,
             module: summary.spec.template.module,
             jobs: summary.jobs,
@@ -161,13 +162,16 @@ impl<S: Store> Hub<S> {
         })
     }
 
-    /// All workers that are connected or within their lease.
-    pub fn worker_statuses(&self, now: Now) -> Vec<WorkerStatus> {
+    /// All workers that are connected or within their lease. Those who see only what is of `scope` are
+    /// told what the workers do and have done for them, and no addresses.
+    pub fn worker_statuses(&self, now: Now, scope: Option<&Namespace>) -> Vec<WorkerStatus> {
         let mut all: Vec<WorkerStatus> = self
             .workers
             .iter()
             .map(|(id, peer)| {
                 let status = self.scheduler.worker(worker(*id));
+                let held = self.scheduler.held_by(worker(*id));
+                let own = held.filter(|job| self.sees_job(scope, super::job_id(*job)));
                 WorkerStatus {
                     worker: *id,
                     info: WorkerInfo {
@@ -175,9 +179,15 @@ impl<S: Store> Hub<S> {
                         instance: Instance::default(),
                         ..peer.info.clone()
                     },
-                    peer: peer.address.clone(),
-                    held: status.map_or(0, |s| s.held),
-                    done: status.map_or(0, |s| s.done),
+                    peer: match scope {
+                        None => peer.address.clone(),
+                        Some(_) => String::new(),
+                    },
+                    held: own.count() as u32,
+                    done: match scope {
+                        None => status.map_or(0, |s| s.done),
+                        Some(namespace) => peer.done.get(namespace).copied().unwrap_or(0),
+                    },
                     draining: status.is_some_and(|s| s.draining),
                     away_ms: self.away_ms(now, *id),
                     aside: self.why_aside(*id),
@@ -236,6 +246,28 @@ impl<S: Store> Hub<S> {
             report,
             engine: self.group(),
         })
+    }
+
+    /// How the coordinator is for those who see only what is of one namespace: as it would be if there
+    /// were no other. `software` and `started_ms` are the caller's to fill in.
+    pub fn status_of(&self, namespace: &Namespace) -> CoordinatorStatus {
+        let of = self.namespace(namespace);
+        let live = self.live.values();
+        let live = live.filter(|live| live.namespace == *namespace);
+        let all = self.coordinator_status();
+        let room = of
+            .quota
+            .max_bytes
+            .map(|most| most.saturating_sub(of.usage.bytes));
+        CoordinatorStatus {
+            live_batches: live.count() as u32,
+            waiting: of.queued,
+            held: of.running,
+            used: of.usage.bytes,
+            room: room.map_or(all.room, |room| room.min(all.room)),
+            store: String::new(),
+            ..all
+        }
     }
 
     /// How the coordinator is; `software` and `started_ms` are the caller's to fill in.

@@ -75,6 +75,7 @@ impl<S: Store> Hub<S> {
             info,
             address,
             connection: Some(connection),
+            done: known.map(|peer| peer.done).unwrap_or_default(),
         };
         self.workers.insert(id, peer);
         let holds = holds.into_iter().map(claim).collect();

@@ -57,7 +57,7 @@ impl<D: Disk> World<D> {
                 text += &format!("{:?}\n", hub.explain(self.now, JobId(batch, index)));
             }
         }
-        text += &format!("{:?}\n", hub.worker_statuses(self.now));
+        text += &format!("{:?}\n", hub.worker_statuses(self.now, None));
         for worker in &self.workers {
             let tasks: Vec<_> = worker
                 .tasks
@@ -132,15 +132,18 @@ impl<D: Disk> World<D> {
             self.idle_since_us = None;
             return Ok(());
         };
-        let idle = hub.worker_statuses(self.now).into_iter().any(|status| {
-            let usable = !status.draining && status.away_ms.is_none() && status.aside.is_none();
-            let connected = self.workers.iter().any(|worker| {
-                self.processes.get(&status.worker) == Some(&(worker.place, worker.started))
-                    && worker.ready
-                    && worker.tasks.is_empty()
+        let idle = hub
+            .worker_statuses(self.now, None)
+            .into_iter()
+            .any(|status| {
+                let usable = !status.draining && status.away_ms.is_none() && status.aside.is_none();
+                let connected = self.workers.iter().any(|worker| {
+                    self.processes.get(&status.worker) == Some(&(worker.place, worker.started))
+                        && worker.ready
+                        && worker.tasks.is_empty()
+                });
+                usable && connected
             });
-            usable && connected
-        });
         let ready = idle && self.has_ready_job(hub);
         match (ready, self.idle_since_us) {
             (false, _) => self.idle_since_us = None,

@@ -2,7 +2,7 @@
 
 use optwasm_coordinator::hub::SubmitError;
 use optwasm_protocol::message::{BatchSpec, LimitsChange, Memo, Which};
-use optwasm_protocol::{ContentId, JobId, Payload, Template};
+use optwasm_protocol::{ContentId, JobId, Namespace, Payload, Template};
 
 use crate::checker::{Check, Violation};
 use crate::disk::Disk;
@@ -55,7 +55,12 @@ impl<D: Disk> World<D> {
         if submission.removed {
             return;
         }
-        let sent = hub.submit(self.now, submission.spec.clone(), submission.inputs.clone());
+        let sent = hub.submit(
+            self.now,
+            &Namespace::default(),
+            submission.spec.clone(),
+            submission.inputs.clone(),
+        );
         match sent {
             Ok((batch, waiter)) => {
                 note!(self, "client {place} submits batch {batch}");
@@ -71,7 +76,7 @@ impl<D: Disk> World<D> {
             Err(SubmitError::KeyTaken(key, batch)) => {
                 panic!("key {key} is taken by batch {batch}, which is the same")
             }
-            Err(SubmitError::Draining) => {}
+            Err(SubmitError::Draining | SubmitError::Quota(_)) => {}
         }
     }
 

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use optwasm_protocol::message::{AttemptEnd, Order, ResultPage, WorkerInfo};
-use optwasm_protocol::{BatchId, ContentId, JobId, Limits, Payload, Report, WorkerId};
+use optwasm_protocol::{BatchId, ContentId, JobId, Limits, Namespace, Payload, Report, WorkerId};
 use optwasm_store::{
-    BatchSummary, Commit, Committed, Health, Held, MemoryStore, Record, Restored, RestoredBatch,
-    RestoredWorker, SqliteOptions, SqliteStore, Store, StoreError, Witness,
+    Account, BatchSummary, Commit, Committed, Health, Held, MemoryStore, Record, Restored,
+    RestoredBatch, RestoredWorker, SqliteOptions, SqliteStore, Store, StoreError, Witness,
 };
 use tokio::sync::oneshot;
 
@@ -236,6 +236,7 @@ impl Store for ModelStore {
             let attempts = attempts.collect();
             Some(RestoredBatch {
                 batch: *id,
+                namespace: summary.namespace,
                 spec: summary.spec,
                 jobs: summary.jobs,
                 finished,
@@ -280,8 +281,20 @@ impl Store for ModelStore {
         self.read(|store| store.batch(batch))
     }
 
-    fn batch_by_key(&self, key: &str) -> Option<(BatchId, [u8; 32])> {
-        self.read(|store| store.batch_by_key(key))
+    fn batches_of(&self, namespace: &Namespace, limit: usize) -> Vec<BatchId> {
+        self.read(|store| store.batches_of(namespace, limit))
+    }
+
+    fn batch_by_key(&self, namespace: &Namespace, key: &str) -> Option<(BatchId, [u8; 32])> {
+        self.read(|store| store.batch_by_key(namespace, key))
+    }
+
+    fn accounts(&self) -> Vec<Account> {
+        self.read(|store| store.accounts())
+    }
+
+    fn account(&self, namespace: &Namespace) -> Account {
+        self.read(|store| store.account(namespace))
     }
 
     fn ended_before(&self, ms: u64, limit: usize) -> Vec<BatchId> {
@@ -336,11 +349,19 @@ impl Store for ModelStore {
         Ok(0)
     }
 
-    fn hold_blob(&self, _: ContentId) -> bool {
+    async fn upload_blob(&self, _: &Namespace, _: ContentId, _: Bytes) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn owns_blob(&self, _: &Namespace, _: &ContentId) -> bool {
         true
     }
 
-    async fn release_blob(&self, _: ContentId) -> Result<bool, StoreError> {
+    fn hold_blob(&self, _: &Namespace, _: ContentId) -> bool {
+        true
+    }
+
+    async fn release_blob(&self, _: &Namespace, _: ContentId) -> Result<bool, StoreError> {
         Ok(false)
     }
 }

@@ -1,6 +1,7 @@
 //! What the simulation has found, each as the shortest history that shows it.
 
 use optwasm_coordinator::hub::Out;
+use optwasm_protocol::Namespace;
 use optwasm_protocol::message::{LimitsChange, Which};
 
 use crate::Broken;
@@ -15,8 +16,12 @@ fn a_submission_that_is_refused_is_refused_to_all_that_sent_it() {
     let mut disk = Model::new(Broken::Nothing);
     let mut hub = open(&mut disk);
     let inputs = || vec![vec![0].into()];
-    let (_, mut first) = hub.submit(NOW, spec(), inputs()).unwrap();
-    let (_, mut second) = hub.submit(NOW, spec(), inputs()).unwrap();
+    let (_, mut first) = hub
+        .submit(NOW, &Namespace::default(), spec(), inputs())
+        .unwrap();
+    let (_, mut second) = hub
+        .submit(NOW, &Namespace::default(), spec(), inputs())
+        .unwrap();
     let full = optwasm_store::StoreError::Full { used: 1, limit: 1 };
     assert!(hub.next_commit().is_some());
     hub.committed(NOW, Err(full.clone()));
@@ -31,7 +36,9 @@ fn a_job_that_was_given_back_belongs_to_its_next_worker_after_a_restart() {
     let mut disk = Model::new(Broken::Nothing);
     let mut hub = open(&mut disk);
     let first = join(&mut hub, &mut disk, 0);
-    let _ = hub.submit(NOW, spec(), vec![vec![0].into()]).unwrap();
+    let _ = hub
+        .submit(NOW, &Namespace::default(), spec(), vec![vec![0].into()])
+        .unwrap();
     settle(&mut hub, &mut disk);
     assert_eq!(given(&mut hub, first), [(JOB, 1)]);
     hub.draining(NOW, first);
@@ -57,7 +64,9 @@ fn attempts_are_numbered_on_when_a_cancelled_job_runs_again() {
     let mut disk = Model::new(Broken::Nothing);
     let mut hub = open(&mut disk);
     let worker = join(&mut hub, &mut disk, 0);
-    let (batch, _) = hub.submit(NOW, spec(), vec![vec![0].into()]).unwrap();
+    let (batch, _) = hub
+        .submit(NOW, &Namespace::default(), spec(), vec![vec![0].into()])
+        .unwrap();
     settle(&mut hub, &mut disk);
     assert_eq!(given(&mut hub, worker), [(JOB, 1)]);
     drop(hub.cancel(NOW, batch).unwrap());

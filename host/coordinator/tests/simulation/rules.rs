@@ -2,7 +2,7 @@
 
 use optwasm_coordinator::hub::{Hub, Now, Out, RetryError, Session};
 use optwasm_protocol::message::{Change, LimitsChange, Which};
-use optwasm_protocol::{ATTACHED_GRACE, BatchId, JobId, Outcome, Report};
+use optwasm_protocol::{ATTACHED_GRACE, BatchId, JobId, Namespace, Outcome, Report};
 use optwasm_store::Store;
 
 use crate::Broken;
@@ -19,17 +19,24 @@ fn a_submission_sent_again_is_known_also_while_draining() {
     let mut disk = Model::new(Broken::Nothing);
     let mut hub = open(&mut disk);
     let inputs = || vec![vec![0].into()];
-    let (first, _) = hub.submit(NOW, spec(), inputs()).unwrap();
-    assert!(hub.knows(&spec()));
+    let (first, _) = hub
+        .submit(NOW, &Namespace::default(), spec(), inputs())
+        .unwrap();
+    assert!(hub.knows(&Namespace::default(), &spec()));
     settle(&mut hub, &mut disk);
-    assert!(hub.knows(&spec()));
+    assert!(hub.knows(&Namespace::default(), &spec()));
     hub.drain(NOW);
-    let (second, _) = hub.submit(NOW, spec(), inputs()).unwrap();
+    let (second, _) = hub
+        .submit(NOW, &Namespace::default(), spec(), inputs())
+        .unwrap();
     assert_eq!(first, second);
     let mut other = spec();
     other.id = Some("other".to_owned());
-    assert!(!hub.knows(&other));
-    assert!(hub.submit(NOW, other, inputs()).is_err());
+    assert!(!hub.knows(&Namespace::default(), &other));
+    assert!(
+        hub.submit(NOW, &Namespace::default(), other, inputs())
+            .is_err()
+    );
 }
 
 #[test]
@@ -38,7 +45,9 @@ fn jobs_get_more_memory_only_when_their_batch_is_done() {
     let mut hub = open(&mut disk);
     let worker = join(&mut hub, &mut disk, 0);
     let inputs = vec![vec![0].into(), vec![1].into()];
-    let (batch, _) = hub.submit(NOW, spec(), inputs).unwrap();
+    let (batch, _) = hub
+        .submit(NOW, &Namespace::default(), spec(), inputs)
+        .unwrap();
     settle(&mut hub, &mut disk);
     assert_eq!(given(&mut hub, worker), [(JOB, 1)]);
     hub.finished(NOW, worker, vec![(JOB, 1, ok(b"a"))]);
@@ -78,7 +87,9 @@ fn a_late_report_counts_once() {
     let mut disk = Model::new(Broken::Nothing);
     let mut hub = open(&mut disk);
     let first = join(&mut hub, &mut disk, 0);
-    let (batch, _) = hub.submit(NOW, spec(), vec![vec![0].into()]).unwrap();
+    let (batch, _) = hub
+        .submit(NOW, &Namespace::default(), spec(), vec![vec![0].into()])
+        .unwrap();
     settle(&mut hub, &mut disk);
     assert_eq!(given(&mut hub, first), [(JOB, 1)]);
     hub.give_back(NOW, first, vec![(JOB, 1)]);
@@ -120,7 +131,9 @@ fn workers_of_different_groups_neither_confirm_nor_outvote_each_other() {
     let mut hub = open(&mut disk);
     let mut verified = spec();
     verified.verify = 2;
-    let (batch, _) = hub.submit(NOW, verified, vec![vec![0].into()]).unwrap();
+    let (batch, _) = hub
+        .submit(NOW, &Namespace::default(), verified, vec![vec![0].into()])
+        .unwrap();
     settle(&mut hub, &mut disk);
     let one = join_as(&mut hub, &mut disk, 0, "x86-64");
     assert_eq!(answer(&mut hub, &mut disk, one, b"fast"), 0);
@@ -157,7 +170,9 @@ fn an_attached_batch_ends_when_nobody_follows_it() {
         spec
     };
     let submit = |hub: &mut Hub<ModelStore>, disk: &mut Model, spec| {
-        let (batch, _) = hub.submit(NOW, spec, vec![vec![0].into()]).unwrap();
+        let (batch, _) = hub
+            .submit(NOW, &Namespace::default(), spec, vec![vec![0].into()])
+            .unwrap();
         settle(hub, disk);
         batch
     };

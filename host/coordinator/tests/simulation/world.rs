@@ -188,7 +188,7 @@ impl<D: Disk> World<D> {
                 return Ok(());
             }
         };
-        for status in hub.worker_statuses(self.now) {
+        for status in hub.worker_statuses(self.now, None) {
             self.away.insert(status.worker, self.now.us);
         }
         self.checker.look(&*store)?;
@@ -362,7 +362,10 @@ impl<D: Disk> World<D> {
             }
             14 if self.hub.is_some() && !self.is_full => self.disk.fail_later(&mut self.random),
             _ => {
-                let statuses = self.hub.as_ref().map(|hub| hub.worker_statuses(self.now));
+                let statuses = self
+                    .hub
+                    .as_ref()
+                    .map(|hub| hub.worker_statuses(self.now, None));
                 let all: Vec<WorkerId> = statuses.iter().flatten().map(|s| s.worker).collect();
                 if let (Some(id), Some(hub)) = (self.random.pick(&all), &mut self.hub)
                     && self.random.chance(20)

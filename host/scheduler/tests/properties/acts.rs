@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use optwasm_scheduler::{
-    BatchId, BatchSpec, Claim, Distrust, Event, JobId, Known, OutcomeClass, Scheduler, Then,
-    WorkerId, WorkerSpec,
+    BatchId, BatchSpec, Claim, Distrust, Event, JobId, Known, NamespaceId, OutcomeClass, Scheduler,
+    Then, WorkerId, WorkerSpec,
 };
 use proptest::sample::Index;
 
@@ -46,6 +46,12 @@ impl World {
                         count: *count,
                     });
                 }
+            }
+            Action::Weigh(namespace, weight) => {
+                self.step(Event::Weigh {
+                    namespace: NamespaceId(*namespace),
+                    weight: *weight,
+                });
             }
             Action::Join(spec) => {
                 let worker = WorkerId(self.next_worker);

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use optwasm_scheduler::{
-    Claim, Effect, Event, JobId, JobState, RetryReason, Then, Time, Verdict, WaitReason, WorkerId,
+    Claim, Effect, Event, JobId, JobState, NamespaceId, RetryReason, Then, Time, Verdict,
+    WaitReason, WorkerId,
 };
 
 use crate::world::{Expected, Job, State, World};
@@ -255,10 +256,12 @@ impl World {
             "company for a job that has to be alone"
         );
         assert!(worker.held.len() < slots * 1025);
-        let priority = |job: JobId| self.batches[&job.batch].0.priority;
-        let better = self
-            .waiting()
-            .find(|&other| priority(other) > priority(job) && self.is_eligible(id, other));
+        let of = |job: JobId| &self.batches[&job.batch].0;
+        let better = self.waiting().find(|&other| {
+            of(other).namespace == of(job).namespace
+                && of(other).priority > of(job).priority
+                && self.is_eligible(id, other)
+        });
         assert_eq!(better, None, "a higher priority waits");
         let is_alone = self.is_alone(job);
         let entry = self.jobs.get_mut(&job).unwrap();
@@ -329,6 +332,16 @@ impl World {
             waiting += u64::from(status.waiting);
             parked += u64::from(status.parked);
             held += u64::from(status.held);
+        }
+        for namespace in (0..3).map(NamespaceId) {
+            let all = self.batches.iter();
+            let own = all.filter(|(_, (spec, _))| spec.namespace == namespace);
+            let own = own.filter_map(|(&batch, _)| self.scheduler.batch(batch));
+            let sum = own.fold((0, 0), |(waiting, parked), status| {
+                let (more, held) = (u64::from(status.waiting), u64::from(status.parked));
+                (waiting + more, parked + held)
+            });
+            assert_eq!(self.scheduler.queued(namespace), sum);
         }
         assert_eq!(self.scheduler.waiting(), waiting);
         assert_eq!(self.scheduler.parked(), parked);

@@ -10,7 +10,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use optwasm_scheduler::{BatchSpec, Config, OutcomeClass, Then, WorkerId, WorkerSpec};
+use optwasm_scheduler::{BatchSpec, Config, NamespaceId, OutcomeClass, Then, WorkerId, WorkerSpec};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use world::World;
@@ -20,6 +20,7 @@ enum Action {
     /// With ranges of finished and of parked jobs.
     Submit(BatchSpec, Vec<(u32, u32)>, Vec<(u32, u32)>),
     Extend(Index, u32),
+    Weigh(u64, u32),
     Join(WorkerSpec),
     /// A known worker connects again, having received only some of what it was handed.
     Rejoin(Index, WorkerSpec, u64),
@@ -55,6 +56,7 @@ fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
 
 fn batch_spec() -> impl Strategy<Value = BatchSpec> {
     (
+        (0..3u64).prop_map(NamespaceId),
         0..12u32,
         1..4u32,
         0..2i32,
@@ -66,15 +68,18 @@ fn batch_spec() -> impl Strategy<Value = BatchSpec> {
         1..4u32,
     )
         .prop_map(
-            |(count, weight, priority, memory, labels, home, retries, loss_limit)| BatchSpec {
-                count,
-                weight,
-                priority,
-                memory,
-                labels,
-                home,
-                retries,
-                loss_limit,
+            |(namespace, count, weight, priority, memory, labels, home, retries, loss_limit)| {
+                BatchSpec {
+                    namespace,
+                    count,
+                    weight,
+                    priority,
+                    memory,
+                    labels,
+                    home,
+                    retries,
+                    loss_limit,
+                }
             },
         )
 }
@@ -131,6 +136,7 @@ fn action() -> impl Strategy<Value = Action> {
         3 => (batch_spec(), ranges(0..2), ranges(0..2))
             .prop_map(|(spec, finished, parked)| Action::Submit(spec, finished, parked)),
         2 => (any(), 0..6u32).prop_map(|(b, n)| Action::Extend(b, n)),
+        1 => (0..3u64, 0..5u32).prop_map(|(n, w)| Action::Weigh(n, w)),
         3 => worker_spec().prop_map(Action::Join),
         3 => (any(), worker_spec(), 0..=u64::MAX).prop_map(|(w, s, mask)| Action::Rejoin(w, s, mask)),
         3 => any().prop_map(Action::Away),

@@ -258,6 +258,8 @@ impl World {
                 }
                 self.take_back();
             }
+            // Whose turn it is is for other tests to say.
+            Event::Weigh { .. } => {}
             Event::Extend { batch, count } => {
                 let (spec, cancelled) = self.batches.get_mut(batch).unwrap();
                 if !*cancelled {

@@ -9,12 +9,13 @@ use std::ops::Range;
 
 use optwasm_protocol::message::Memo;
 use optwasm_protocol::{
-    BatchId, ContentId, Instances, JobId, Limits, Outcome, Payload, Profile, Report, Template,
-    WorkerId,
+    BatchId, ContentId, Instances, JobId, Limits, Namespace, Outcome, Payload, Profile, Report,
+    Template, WorkerId,
 };
 use rusqlite::{Connection, params};
 
 use super::codec::{self, BATCH_MAX, Chunk, Head, ResultRow, State, Table, job_key, keys_of};
+use super::namespaces::Entry;
 use super::rows::{self, Failure, NEXT_BATCH, NEXT_WORKER, Read};
 use crate::{Committed, NewBatch, Record};
 
@@ -25,6 +26,8 @@ const LIVE_MAX: usize = 1024;
 pub(super) struct Applier {
     pub conn: Connection,
     live: HashMap<u64, Live>,
+    /// By the numbers of their namespaces.
+    pub(super) accounts: HashMap<i64, Entry>,
     /// Keys of the jobs of the chunk that was last asked for.
     pub(super) keys: Option<(i64, Vec<u8>)>,
     /// How many jobs wait for another's result.
@@ -43,6 +46,7 @@ pub(super) struct Applier {
 
 /// A batch in use.
 pub(super) struct Live {
+    pub namespace: Namespace,
     pub jobs: u32,
     /// Whether its jobs have memo keys.
     pub shares: bool,
@@ -54,6 +58,7 @@ pub(super) struct Live {
 impl Live {
     fn new(head: &Head, state: State) -> Self {
         Self {
+            namespace: head.namespace.clone(),
             jobs: head.jobs,
             shares: shares(&head.spec, &head.engine),
             engine: head.engine.clone(),
@@ -79,6 +84,7 @@ impl Applier {
         let mut applier = Self {
             conn,
             live: HashMap::new(),
+            accounts: HashMap::new(),
             keys: None,
             followers: 0,
             witnesses: false,
@@ -96,6 +102,7 @@ impl Applier {
     pub fn forget(&mut self) -> Read<()> {
         self.live.clear();
         self.keys = None;
+        self.load_accounts()?;
         let number = |sql: &str| -> Read<Option<i64>> {
             match self.conn.query_row(sql, [], |row| row.get(0)) {
                 Ok(number) => Ok(number),
@@ -122,7 +129,7 @@ impl Applier {
         Ok(())
     }
 
-    /// Writes the counters of the batches that have changed.
+    /// Writes the counters of the batches and namespaces that have changed.
     pub fn flush(&mut self) -> Read<()> {
         for (batch, live) in &mut self.live {
             if std::mem::take(&mut live.dirty) {
@@ -138,7 +145,7 @@ impl Applier {
         if self.live.len() > LIVE_MAX {
             self.live.clear();
         }
-        Ok(())
+        self.flush_accounts()
     }
 
     /// Makes one change.
@@ -148,6 +155,7 @@ impl Applier {
             Record::Result(job, report, engine) => self.result(*job, report, engine, out),
             Record::Witness(job, witness) => {
                 self.witnesses = true;
+                self.spend(job.0, witness.report.fuel, witness.report.wall_us)?;
                 self.add_body(
                     Table::Witnesses,
                     *job,
@@ -155,6 +163,11 @@ impl Applier {
                 )
             }
             Record::Attempt(job, end) => self.add_body(Table::Attempts, *job, &codec::to_cbor(end)),
+            Record::Spent(batch, fuel, slot_us) => self.spend(*batch, *fuel, *slot_us),
+            Record::Quota(namespace, quota) => {
+                self.change_account(namespace, |account| account.quota = *quota);
+                Ok(())
+            }
             Record::Compared(batch, same) => self.change(*batch, |state| match same {
                 true => state.confirmed += 1,
                 false => state.contradicted += 1,
@@ -229,6 +242,15 @@ impl Applier {
         Ok(())
     }
 
+    /// Bills a batch's namespace for an attempt.
+    fn spend(&mut self, BatchId(batch): BatchId, fuel: u64, slot_us: u64) -> Read<()> {
+        if let Some(live) = self.batch(batch)? {
+            let namespace = live.namespace.clone();
+            self.bill(&namespace, fuel, slot_us);
+        }
+        Ok(())
+    }
+
     /// Raises a number that outlives what it counts.
     fn raise(&self, key: i64, value: i64) -> Read<()> {
         if let Ok(Some(now)) = rows::meta(&self.conn, key)
@@ -251,6 +273,7 @@ impl Applier {
             return Err(Failure::Invalid(format!("batch {number} of {count} jobs")));
         };
         let head = Head {
+            namespace: new.namespace.clone(),
             spec: new.spec.clone(),
             jobs,
             digest: new.digest,
@@ -261,8 +284,8 @@ impl Applier {
         let body = codec::to_cbor(&head);
         let sum = codec::checksum(Table::Batches, &[batch], &body);
         self.execute(
-            "INSERT INTO batches VALUES (?1, ?2, ?3, ?4)",
-            params![batch, new.spec.id, body, sum],
+            "INSERT INTO batches VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![batch, new.spec.id, body, sum, new.namespace.number() as i64],
         )?;
         let mut first = 0;
         while first < new.inputs.len() {
@@ -275,9 +298,16 @@ impl Applier {
             )?;
             first += count;
         }
-        let mut live = Live::new(&head, State::default());
+        let state = State {
+            input_bytes: new.bytes(),
+            ..State::default()
+        };
+        let bytes = state.bytes();
+        let mut live = Live::new(&head, state);
         live.dirty = true;
         self.live.insert(number, live);
+        self.change_account(&new.namespace, |_| {});
+        self.count_bytes(new.namespace.number() as i64, bytes);
         let template = &new.spec.template;
         let mut blobs = BTreeSet::from([template.module]);
         blobs.extend(template.blobs.iter().map(|(_, id)| *id));
@@ -296,11 +326,16 @@ impl Applier {
     }
 
     /// Notes that a batch needs a blob.
-    pub(super) fn refer(&self, batch: u64, id: &ContentId) -> Read<()> {
-        let sum = codec::checksum(Table::BlobRefs, &[batch as i64], id.as_bytes());
+    pub(super) fn refer(&mut self, batch: u64, id: &ContentId) -> Read<()> {
+        let Some(live) = self.batch(batch)? else {
+            return Ok(());
+        };
+        let namespace = live.namespace.number() as i64;
+        self.gain_blob(namespace, id)?;
+        let sum = codec::checksum_of_ref(batch as i64, namespace, id.as_bytes());
         self.execute(
-            "INSERT OR IGNORE INTO blob_refs VALUES (?1, ?2, ?3)",
-            params![batch as i64, id.as_bytes(), sum],
+            "INSERT OR IGNORE INTO blob_refs VALUES (?1, ?2, ?3, ?4)",
+            params![batch as i64, id.as_bytes(), sum, namespace],
         )
     }
 
@@ -312,18 +347,22 @@ impl Applier {
         out: &mut Committed,
     ) -> Read<()> {
         let row = ResultRow::new(job_key(job), report);
-        let Some(row) = self.add_result(row)? else {
+        let Some((row, namespace)) = self.add_result(row)? else {
             return Ok(());
         };
+        self.bill_result(&namespace, report);
         if let Outcome::Ok(Payload::Blob(_, id)) = &report.outcome {
             self.refer(job.0.0, id)?;
         }
         self.decided(&row, engine, out)
     }
 
-    /// Adds a job's first result, and gives it its place. `None` where it has one or there is no
-    /// such job.
-    pub(super) fn add_result(&mut self, mut row: ResultRow) -> Read<Option<ResultRow>> {
+    /// Adds a job's first result, and gives it its place; says whose it is. `None` where it has one or
+    /// there is no such job.
+    pub(super) fn add_result(
+        &mut self,
+        mut row: ResultRow,
+    ) -> Read<Option<(ResultRow, Namespace)>> {
         let JobId(BatchId(batch), index) = codec::job_of(row.job);
         let Some(live) = self.batch(batch)? else {
             return Ok(None);
@@ -331,6 +370,7 @@ impl Applier {
         if index >= live.jobs {
             return Ok(None);
         }
+        let namespace = live.namespace.clone();
         let seq = live.state.seq;
         let Some(next) = seq.checked_add(1) else {
             return Err(Failure::Invalid(format!(
@@ -360,11 +400,12 @@ impl Applier {
             live.state.add(&row);
             live.dirty = true;
         }
+        self.count_bytes(namespace.number() as i64, row.body.len() as i64);
         if self.witnesses {
             self.execute("DELETE FROM witnesses WHERE job = ?1", [row.job])?;
         }
         self.drop_followers(row.job, row.job)?;
-        Ok(Some(row))
+        Ok(Some((row, namespace)))
     }
 
     /// Adds an attempt, a witness, or limits.
@@ -424,10 +465,11 @@ impl Applier {
     /// Drops results; tells whether some were damaged, so that counters are not right any more.
     fn take_results(&mut self, batch: u64, first: i64, last: i64) -> Read<bool> {
         let mut damaged = false;
-        let mut state = match self.batch(batch)? {
-            Some(live) => std::mem::take(&mut live.state),
+        let (mut state, namespace) = match self.batch(batch)? {
+            Some(live) => (std::mem::take(&mut live.state), live.namespace.number()),
             None => return Ok(false),
         };
+        let before = state.bytes();
         let mut query = self.conn.prepare_cached(
             "SELECT job, done, outcome, attempt, flags, fuel, body, sum
              FROM results NOT INDEXED WHERE job BETWEEN ?1 AND ?2",
@@ -445,6 +487,7 @@ impl Applier {
             "DELETE FROM results WHERE job BETWEEN ?1 AND ?2",
             [first, last],
         )?;
+        self.count_bytes(namespace as i64, state.bytes() - before);
         if let Some(live) = self.live.get_mut(&batch) {
             live.state = state;
             live.dirty = true;
@@ -457,8 +500,9 @@ impl Applier {
         let Some(live) = self.batch(batch)? else {
             return Ok(());
         };
-        let state = live.state.clone();
+        let (state, namespace) = (live.state.clone(), live.namespace.number());
         let counted = recount(&self.conn, batch, &state)?;
+        self.count_bytes(namespace as i64, counted.bytes() - state.bytes());
         self.change(BatchId(batch), |state| *state = counted)
     }
 
@@ -486,6 +530,7 @@ pub(super) fn recount(conn: &Connection, batch: u64, state: &State) -> Read<Stat
         outcomes: Vec::new(),
         fuel: 0,
         memo: 0,
+        result_bytes: 0,
         set: 0,
         ..state.clone()
     };

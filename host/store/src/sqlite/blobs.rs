@@ -207,7 +207,7 @@ fn strays(dir: &Path, known: &Connection) -> Result<Vec<ContentId>, StoreError> 
     Ok(found)
 }
 
-/// Blobs after `from` that nobody has used since `before` and no batch needs, in the first few
+/// Blobs after `from` that nobody has used since `before` and no namespace has, in the first few
 /// rows from there on; and where to go on, if there are more.
 pub(super) fn unused(
     conn: &Connection,
@@ -216,6 +216,7 @@ pub(super) fn unused(
 ) -> Read<(Vec<ContentId>, Option<ContentId>)> {
     let mut query = conn.prepare_cached(
         "SELECT id, used, EXISTS (SELECT 1 FROM blob_refs WHERE blob_refs.id = blobs.id)
+             OR EXISTS (SELECT 1 FROM uploads WHERE uploads.id = blobs.id)
          FROM blobs WHERE id > ?1 ORDER BY id LIMIT ?2",
     )?;
     let mut rows = query.query(params![from.as_bytes(), PORTION])?;
@@ -241,11 +242,11 @@ pub(super) fn unused(
 }
 
 fn keep_needed(conn: &Connection, unused: &mut HashSet<ContentId>) -> Read<()> {
-    let mut query = conn.prepare_cached("SELECT batch, id, sum FROM blob_refs")?;
+    let mut query = conn.prepare_cached("SELECT batch, id, sum, namespace FROM blob_refs")?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
         let (batch, id): (i64, _) = (row.get(0)?, rows::bytes(row, 1)?);
-        if codec::checksum(Table::BlobRefs, &[batch], id) != row.get::<_, i64>(2)? {
+        if codec::checksum_of_ref(batch, row.get(3)?, id) != row.get::<_, i64>(2)? {
             return Err(Failure::Damaged(
                 "which blobs batches need; none is removed".to_owned(),
             ));
@@ -294,7 +295,10 @@ impl Applier {
             };
             let needed: bool = self
                 .conn
-                .prepare_cached("SELECT EXISTS (SELECT 1 FROM blob_refs WHERE id = ?1)")?
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM blob_refs WHERE id = ?1)
+                     OR EXISTS (SELECT 1 FROM uploads WHERE id = ?1)",
+                )?
                 .query_row([id.as_bytes()], |row| row.get(0))?;
             if used < before && !needed {
                 self.execute("DELETE FROM blobs WHERE id = ?1", [id.as_bytes()])?;

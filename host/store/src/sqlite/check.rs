@@ -175,7 +175,7 @@ struct Check {
 
 /// Tables of whose rows nothing is left when they are damaged: the columns that the checksum
 /// covers, and what is lost with a row.
-const SIMPLE: [(&str, Table, &str, &str, &str); 11] = [
+const SIMPLE: [(&str, Table, &str, &str, &str); 13] = [
     ("meta", Table::Meta, "key, value", "NULL", "a next number"),
     ("keys", Table::Keys, "first", "body", "memo keys"),
     ("attempts", Table::Attempts, "job, nr", "body", "an attempt"),
@@ -206,9 +206,23 @@ const SIMPLE: [(&str, Table, &str, &str, &str); 11] = [
     (
         "blob_refs",
         Table::BlobRefs,
-        "batch",
+        "batch, namespace",
         "id",
         "a reference to a blob",
+    ),
+    (
+        "namespaces",
+        Table::Namespaces,
+        "nr",
+        "body",
+        "what a namespace may have and has used",
+    ),
+    (
+        "uploads",
+        Table::Uploads,
+        "namespace, used",
+        "id",
+        "a namespace's upload",
     ),
     (
         "removing",
@@ -259,7 +273,12 @@ impl Check {
                 let numbers = numbers.collect::<rusqlite::Result<Vec<i64>>>();
                 let whole = numbers.is_ok_and(|numbers| {
                     let body = rows::bytes(row, count).unwrap_or_default();
-                    let sum = codec::checksum(table, &numbers, body);
+                    let sum = match (table, &numbers[..]) {
+                        (Table::BlobRefs, [batch, namespace]) => {
+                            codec::checksum_of_ref(*batch, *namespace, body)
+                        }
+                        _ => codec::checksum(table, &numbers, body),
+                    };
                     row.get::<_, i64>(count + 1).is_ok_and(|found| found == sum)
                 });
                 if !whole {

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use optwasm_protocol::message::BatchSpec;
-use optwasm_protocol::{BatchId, ContentId, JobId, Outcome, Payload, Report};
+use optwasm_protocol::{BatchId, ContentId, JobId, Namespace, Outcome, Payload, Report};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,17 @@ pub(super) enum Table {
     Blobs,
     BlobRefs,
     Removing,
+    Namespaces,
+    Uploads,
+}
+
+/// The checksum of a reference to a blob. References from before there were namespaces have none in
+/// it.
+pub(super) fn checksum_of_ref(batch: i64, namespace: i64, id: &[u8]) -> i64 {
+    match namespace {
+        0 => checksum(Table::BlobRefs, &[batch], id),
+        _ => checksum(Table::BlobRefs, &[batch, namespace], id),
+    }
 }
 
 /// The checksum of a row: the first 8 bytes of BLAKE3, which 64 KiB of input pass in about 15 µs.
@@ -132,6 +143,8 @@ pub(super) fn is_deterministic(outcome: i64) -> bool {
 /// What is written once of a batch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Head {
+    #[serde(default, skip_serializing_if = "Namespace::is_default")]
+    pub namespace: Namespace,
     pub spec: BatchSpec,
     pub jobs: u32,
     pub digest: [u8; 32],
@@ -154,6 +167,12 @@ pub(super) struct State {
     pub contradicted: u64,
     pub cancelled: bool,
     pub ended_ms: u64,
+    /// Bytes that its inputs count for; 0 where it was submitted before they were counted.
+    #[serde(default)]
+    pub input_bytes: u64,
+    /// Bytes of its results; those from before they were counted are not in it.
+    #[serde(default)]
+    pub result_bytes: u64,
     /// Sum of [`mix`] over all results: shows whether the index over them is whole, whose entries
     /// have no checksums.
     pub set: u64,
@@ -237,9 +256,16 @@ impl State {
             let mut state = state.clone();
             let used = state.outcomes.iter().rposition(|count| *count > 0);
             state.outcomes.truncate(used.map_or(0, |place| place + 1));
+            // Not all are counted where an older version has written some.
+            state.result_bytes = 0;
             state
         };
         plain(self) == plain(other)
+    }
+
+    /// Bytes that it counts for.
+    pub fn bytes(&self) -> i64 {
+        self.input_bytes.saturating_add(self.result_bytes) as i64
     }
 
     /// Counts a result.
@@ -255,6 +281,7 @@ impl State {
         } else {
             self.fuel = self.fuel.saturating_add(u128::from(row.fuel));
         }
+        self.result_bytes = self.result_bytes.saturating_add(row.body.len() as u64);
         self.set = self.set.wrapping_add(mix(row.job, row.done, row.outcome));
     }
 
@@ -270,6 +297,7 @@ impl State {
         } else {
             self.fuel = self.fuel.saturating_sub(u128::from(row.fuel));
         }
+        self.result_bytes = self.result_bytes.saturating_sub(row.body.len() as u64);
         self.set = self.set.wrapping_sub(mix(row.job, row.done, row.outcome));
     }
 }

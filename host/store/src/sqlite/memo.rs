@@ -1,7 +1,8 @@
 //! Answers jobs by results of identical ones.
 //!
 //! A job's *memo key* is a hash of all that decides its result: the module, the input, everything
-//! else of the template, and the engine. Jobs of batches that allow it have keys, which `keys`
+//! else of the template, and the engine; and of its namespace, since an answer that comes at once
+//! would tell one user what another has run. Jobs of batches that allow it have keys, which `keys`
 //! holds in order of their index; `memo` says which job *holds* a key: the one whose result
 //! answers the others.
 //!
@@ -19,7 +20,9 @@
 //!   wait for nobody, and become the holder where they are not answered.
 
 use optwasm_protocol::message::Memo;
-use optwasm_protocol::{BatchId, ContentId, Instances, JobId, Outcome, Payload, Template};
+use optwasm_protocol::{
+    BatchId, ContentId, Instances, JobId, Namespace, Outcome, Payload, Template,
+};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::apply::Applier;
@@ -42,14 +45,19 @@ const NO_KEY: Key = [0; KEY];
 struct Prefix([u8; 32]);
 
 impl Prefix {
-    fn new(template: &Template, engine: &str) -> Self {
+    fn new(namespace: &Namespace, template: &Template, engine: &str) -> Self {
         // Snapshots make jobs faster and change nothing else.
         let template = Template {
             instances: Instances::Fresh,
             ..template.clone()
         };
         // In CBOR everything has its length before it, and fields have their order.
-        Self(*ContentId::of(&codec::to_cbor(&(ABI, engine, &template))).as_bytes())
+        let bytes = match namespace.is_default() {
+            // As it was before there were others.
+            true => codec::to_cbor(&(ABI, engine, &template)),
+            false => codec::to_cbor(&(ABI, engine, &template, namespace)),
+        };
+        Self(*ContentId::of(&bytes).as_bytes())
     }
 
     fn key(&self, input: &Payload) -> Key {
@@ -73,7 +81,7 @@ enum Fate {
 impl Applier {
     /// Finds out which jobs of a new batch need not run.
     pub(super) fn share(&mut self, new: &NewBatch, out: &mut Committed) -> Read<()> {
-        let prefix = Prefix::new(&new.spec.template, &new.engine);
+        let prefix = Prefix::new(&new.namespace, &new.spec.template, &new.engine);
         let keys: Vec<Key> = new.inputs.iter().map(|input| prefix.key(input)).collect();
         self.write_keys(new, &keys)?;
         // In order of the keys, so that the table is gone through once.
@@ -213,9 +221,12 @@ impl Applier {
             flags: row.flags | MEMO,
             ..row.clone()
         };
-        let Some(copy) = self.add_result(copy)? else {
+        let Some((copy, namespace)) = self.add_result(copy)? else {
             return Ok(false);
         };
+        if let Some(report) = copy.report() {
+            self.bill_result(&namespace, &report);
+        }
         if copy.flags & codec::BLOB != 0
             && let Some(report) = copy.report()
             && let Outcome::Ok(Payload::Blob(_, id)) = &report.outcome

@@ -8,7 +8,7 @@
 //! - [`codec`]: how records become bytes, and their checksums;
 //! - [`schema`]: the tables, and how older ones become current;
 //! - [`rows`]: single records, read and verified;
-//! - [`apply`], [`memo`], [`remove`]: what records change;
+//! - [`apply`], [`memo`], [`namespaces`], [`remove`]: what records change;
 //! - [`blobs`] and [`remote`]: where the bytes of blobs are;
 //! - [`check()`], [`rebuild`], [`backup()`]: tools for a store that nobody has open.
 
@@ -18,6 +18,7 @@ mod blobs;
 mod check;
 mod codec;
 mod memo;
+mod namespaces;
 mod reader;
 mod rebuild;
 mod remote;
@@ -38,7 +39,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use optwasm_protocol::message::{AttemptEnd, Order, ResultPage};
-use optwasm_protocol::{BatchId, ContentId, JobId, Limits, Payload, Report};
+use optwasm_protocol::{BatchId, ContentId, JobId, Limits, Namespace, Payload, Report};
 use tokio::sync::{RwLock, oneshot};
 
 pub use backup::{backup, compact};
@@ -46,7 +47,7 @@ pub use blobs::BlobPlace;
 pub use check::{CheckReport, Damage, check};
 
 use crate::{
-    BatchSummary, Commit, Committed, Health, NewBatch, Record, Restored, Store, StoreError, Witness,
+    Account, BatchSummary, Commit, Committed, Health, Record, Restored, Store, StoreError, Witness,
 };
 use apply::Applier;
 use blobs::{Blobs, blocking};
@@ -98,8 +99,8 @@ pub struct SqliteStore {
     gate: RwLock<()>,
     /// Where the next collection of blobs goes on.
     collected: Mutex<ContentId>,
-    /// Blobs that are kept although no batch names them.
-    held: Mutex<HashMap<ContentId, Held>>,
+    /// Blobs that namespaces keep although no batch of theirs names them.
+    held: Mutex<HashMap<(i64, ContentId), Held>>,
     /// Whether files that no row knows of have been looked for.
     swept: AtomicBool,
     inbox: mpsc::Sender<Work>,
@@ -123,24 +124,28 @@ impl std::fmt::Debug for SqliteStore {
     }
 }
 
-/// What a job counts for beside its input: rows for it and for a small result.
-const JOB_OVERHEAD: u64 = 256;
-
-/// What a batch counts for beside its jobs: a page in each table that it gets rows in.
-const BATCH_OVERHEAD: u64 = 16 << 10;
+/// Uploads that one collection looks at.
+const UPLOADS: i64 = 4096;
 
 impl SqliteStore {
-    /// Drops those of these blobs that no batch names, that nobody holds and that were not used
-    /// since `before`; returns them with their sizes.
+    /// Drops those of these uploads that nobody holds and that were not used since `before`, and then
+    /// those of these blobs that no namespace has and that were not used since; returns the blobs with
+    /// their sizes.
     async fn drop_blobs(
         &self,
-        mut ids: Vec<ContentId>,
+        mut uploads: Vec<(i64, ContentId)>,
+        ids: Vec<ContentId>,
         before: i64,
     ) -> Result<Vec<(ContentId, u64)>, StoreError> {
         let _alone = self.gate.write().await;
-        ids.retain(|id| lock(&self.held).get(id).is_none_or(|held| held.going));
+        uploads.retain(|upload| lock(&self.held).get(upload).is_none_or(|held| held.going));
         let (reply, done) = oneshot::channel();
-        self.send(Work::Collect { ids, before, reply })?;
+        self.send(Work::Collect {
+            uploads,
+            ids,
+            before,
+            reply,
+        })?;
         let dropped = done.await.unwrap_or(Err(StoreError::Closed))?;
         for (id, _) in &dropped {
             self.blobs.delete(*id).await?;
@@ -209,20 +214,45 @@ impl SqliteStore {
     }
 
     /// Notes that a blob is used; rarely enough that asking costs no writing.
-    fn touch(&self, id: &ContentId, used: i64) {
+    fn touch(&self, id: &ContentId, owner: Option<&Namespace>, used: i64) {
         let grace = self.options.blob_grace.as_millis() as i64;
         if now_ms() - used > grace / 4 {
             // Whoever closes the store does not need it any more.
-            let _ = self.send(Work::Touch(*id));
+            let _ = self.send(Work::Touch(*id, owner.cloned()));
         }
     }
 
-    async fn put(&self, id: ContentId, bytes: Bytes) -> Result<(), StoreError> {
+    async fn put_in_room(
+        &self,
+        owner: Option<&Namespace>,
+        id: ContentId,
+        bytes: Bytes,
+    ) -> Result<(), StoreError> {
+        let size = bytes.len() as u64;
+        let disk = if self.blobs.is_local() { size } else { 0 };
+        self.room.take(size, disk, disk)?;
+        // Given back also where whoever waits for this goes away.
+        let _taken = Taken(&self.room, size);
+        self.put(owner, id, bytes).await
+    }
+
+    async fn put(
+        &self,
+        owner: Option<&Namespace>,
+        id: ContentId,
+        bytes: Bytes,
+    ) -> Result<(), StoreError> {
         let size = bytes.len() as u64;
         let _shared = self.gate.read().await;
         self.blobs.put(id, bytes).await?;
         let (reply, done) = oneshot::channel();
-        self.send(Work::Blob { id, size, reply })?;
+        let owner = owner.cloned();
+        self.send(Work::Blob {
+            id,
+            size,
+            owner,
+            reply,
+        })?;
         done.await.unwrap_or(Err(StoreError::Closed)).map(drop)
     }
 
@@ -256,18 +286,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// About how many bytes a new batch takes, and how many of them twice, since they go through the
-/// log.
-fn size(new: &NewBatch) -> (u64, u64) {
-    let inputs = new.inputs.iter().map(|input| match input {
-        Payload::Inline(bytes) => bytes.len() as u64,
-        Payload::Blob(..) => 40,
-    });
-    let inputs: u64 = inputs.sum();
-    let jobs = new.inputs.len() as u64;
-    (inputs + jobs * JOB_OVERHEAD + BATCH_OVERHEAD, inputs)
-}
-
 /// Room that a blob takes until it is stored.
 struct Taken<'a>(&'a Room, u64);
 
@@ -288,9 +306,8 @@ impl Store for SqliteStore {
         let (mut bytes, mut disk) = (0, 0);
         for record in &records {
             if let Record::Submitted(new) = record {
-                let (all, twice) = size(new);
-                bytes += all;
-                disk += all + twice;
+                bytes += new.bytes();
+                disk += new.bytes() + new.input_bytes();
             }
         }
         if bytes > 0 {
@@ -331,8 +348,21 @@ impl Store for SqliteStore {
         logged(self.read(|reader| reader.batch(batch)))
     }
 
-    fn batch_by_key(&self, key: &str) -> Option<(BatchId, [u8; 32])> {
-        logged(self.read(|reader| reader.batch_by_key(key)))
+    fn batches_of(&self, namespace: &Namespace, limit: usize) -> Vec<BatchId> {
+        logged(self.read(|reader| reader.batches_of(namespace, limit)))
+    }
+
+    fn batch_by_key(&self, namespace: &Namespace, key: &str) -> Option<(BatchId, [u8; 32])> {
+        logged(self.read(|reader| reader.batch_by_key(namespace, key)))
+    }
+
+    fn accounts(&self) -> Vec<Account> {
+        logged(self.read(|reader| namespaces::accounts(&reader.conn)))
+    }
+
+    fn account(&self, namespace: &Namespace) -> Account {
+        let found = logged(self.read(|reader| namespaces::account(&reader.conn, namespace)));
+        found.unwrap_or_else(|| Account::new(namespace.clone()))
     }
 
     fn ended_before(&self, ms: u64, limit: usize) -> Vec<BatchId> {
@@ -378,26 +408,45 @@ impl Store for SqliteStore {
     }
 
     async fn put_blob(&self, id: ContentId, bytes: Bytes) -> Result<(), StoreError> {
-        let size = bytes.len() as u64;
-        let disk = if self.blobs.is_local() { size } else { 0 };
-        self.room.take(size, disk, disk)?;
-        // Given back also where whoever waits for this goes away.
-        let _taken = Taken(&self.room, size);
-        self.put(id, bytes).await
+        self.put_in_room(None, id, bytes).await
+    }
+
+    async fn upload_blob(
+        &self,
+        namespace: &Namespace,
+        id: ContentId,
+        bytes: Bytes,
+    ) -> Result<(), StoreError> {
+        self.put_in_room(Some(namespace), id, bytes).await
+    }
+
+    fn owns_blob(&self, namespace: &Namespace, id: &ContentId) -> bool {
+        let number = namespace.number() as i64;
+        let used = logged(self.read(|reader| {
+            // One that is lost can be sent again.
+            match reader.blob(id)? {
+                Some(_) => namespaces::has(&reader.conn, number, id),
+                None => Ok(None),
+            }
+        }));
+        if let Some(used) = used {
+            self.touch(id, Some(namespace), used);
+        }
+        used.is_some()
     }
 
     async fn get_blob(&self, id: ContentId) -> Result<Option<Bytes>, StoreError> {
         let Some((_, used)) = self.read(|reader| reader.blob(&id))? else {
             return Ok(None);
         };
-        self.touch(&id, used);
+        self.touch(&id, None, used);
         self.blobs.get(id).await.map(Some)
     }
 
     fn has_blob(&self, id: &ContentId) -> bool {
         match logged(self.read(|reader| reader.blob(id))) {
             Some((_, used)) => {
-                self.touch(id, used);
+                self.touch(id, None, used);
                 true
             }
             None => false,
@@ -413,22 +462,36 @@ impl Store for SqliteStore {
         let before = now_ms() - grace + 1;
         let from = *lock(&self.collected);
         let conn = self.connect()?;
-        let found = blocking(move || Ok(blobs::unused(&conn, &from, before)?)).await?;
-        let (ids, next) = found;
+        let found = blocking(move || {
+            let uploads = namespaces::unused_uploads(&conn, before, UPLOADS)?;
+            Ok((uploads, blobs::unused(&conn, &from, before)?))
+        });
+        let (mut uploads, (ids, next)) = found.await?;
+        // Those that are held are in use.
+        let held: Vec<(i64, ContentId)> = {
+            let held = lock(&self.held);
+            uploads
+                .extract_if(.., |upload| held.contains_key(upload))
+                .collect()
+        };
+        for upload in held {
+            self.send(Work::Keep(upload))?;
+        }
         *lock(&self.collected) = next.unwrap_or(ContentId::from_bytes([0; 32]));
-        if ids.is_empty() {
+        if ids.is_empty() && uploads.is_empty() {
             return Ok(0);
         }
-        let dropped = self.drop_blobs(ids, before).await?;
+        let dropped = self.drop_blobs(uploads, ids, before).await?;
         Ok(dropped.iter().map(|(_, size)| size).sum())
     }
 
-    fn hold_blob(&self, id: ContentId) -> bool {
-        if !self.has_blob(&id) {
+    fn hold_blob(&self, namespace: &Namespace, id: ContentId) -> bool {
+        if !self.owns_blob(namespace, &id) {
             return false;
         }
         let mut held = lock(&self.held);
-        let count = held.entry(id).or_insert(Held {
+        let upload = (namespace.number() as i64, id);
+        let count = held.entry(upload).or_insert(Held {
             count: 0,
             going: false,
         });
@@ -436,10 +499,11 @@ impl Store for SqliteStore {
         !count.going
     }
 
-    async fn release_blob(&self, id: ContentId) -> Result<bool, StoreError> {
+    async fn release_blob(&self, namespace: &Namespace, id: ContentId) -> Result<bool, StoreError> {
+        let upload = (namespace.number() as i64, id);
         {
             let mut held = lock(&self.held);
-            let Some(blob) = held.get_mut(&id).filter(|blob| !blob.going) else {
+            let Some(blob) = held.get_mut(&upload).filter(|blob| !blob.going) else {
                 return Ok(false);
             };
             blob.count -= 1;
@@ -448,8 +512,8 @@ impl Store for SqliteStore {
             }
             blob.going = true;
         }
-        let dropped = self.drop_blobs(vec![id], i64::MAX).await;
-        lock(&self.held).remove(&id);
+        let dropped = self.drop_blobs(vec![upload], vec![id], i64::MAX).await;
+        lock(&self.held).remove(&upload);
         Ok(!dropped?.is_empty())
     }
 }

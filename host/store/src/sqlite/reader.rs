@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use optwasm_protocol::message::{AttemptEnd, Order, ResultPage, WorkerInfo};
-use optwasm_protocol::{BatchId, ContentId, JobId, Limits, Outcome, Payload, Report, WorkerId};
-use rusqlite::{Connection, OptionalExtension, Row};
+use optwasm_protocol::{
+    BatchId, ContentId, JobId, Limits, Namespace, Outcome, Payload, Report, WorkerId,
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::codec::{self, Chunk, DAMAGED, Head, State, Table, job_key, keys_of};
 use super::room::Room;
@@ -192,6 +194,7 @@ impl Reader {
             .map(|(number, count)| (codec::outcome_name(number).to_owned(), *count))
             .collect();
         Ok(Some(BatchSummary {
+            namespace: head.namespace,
             spec: head.spec,
             jobs: head.jobs,
             done: state.done,
@@ -231,11 +234,27 @@ impl Reader {
         )
     }
 
-    pub fn batch_by_key(&self, key: &str) -> Read<Option<(BatchId, [u8; 32])>> {
+    pub fn batches_of(&self, namespace: &Namespace, limit: usize) -> Read<Vec<BatchId>> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut found = self.numbers(
+            "SELECT batch FROM batches WHERE namespace = ?1 ORDER BY batch DESC LIMIT ?2",
+            [namespace.number() as i64, limit],
+        )?;
+        found.reverse();
+        Ok(found)
+    }
+
+    pub fn batch_by_key(
+        &self,
+        namespace: &Namespace,
+        key: &str,
+    ) -> Read<Option<(BatchId, [u8; 32])>> {
         let mut query = self
             .conn
-            .prepare_cached("SELECT batch FROM batches WHERE key = ?1")?;
-        let found: Option<i64> = query.query_row([key], |row| row.get(0)).optional()?;
+            .prepare_cached("SELECT batch FROM batches WHERE namespace = ?1 AND key = ?2")?;
+        let found: Option<i64> = query
+            .query_row(params![namespace.number() as i64, key], |row| row.get(0))
+            .optional()?;
         let Some(batch) = found.map(|batch| batch as u64) else {
             return Ok(None);
         };
@@ -458,6 +477,7 @@ impl Reader {
         });
         Ok(Some(RestoredBatch {
             batch: id,
+            namespace: head.namespace,
             spec: head.spec,
             jobs: head.jobs,
             attempts: attempts.collect(),

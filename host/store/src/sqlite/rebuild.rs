@@ -20,9 +20,9 @@ use crate::StoreError;
 
 /// What is copied: tables, how many columns they have, and whether their first column is a number.
 /// The memo is not: it only saves work, and an entry that is wrong would cost more.
-const TABLES: [(&str, usize, bool); 15] = [
+const TABLES: [(&str, usize, bool); 17] = [
     ("meta", 3, true),
-    ("batches", 4, true),
+    ("batches", 5, true),
     ("states", 4, true),
     ("chunks", 3, true),
     ("keys", 3, true),
@@ -34,8 +34,10 @@ const TABLES: [(&str, usize, bool); 15] = [
     ("workers", 3, true),
     ("holds", 3, true),
     ("blobs", 4, false),
-    ("blob_refs", 3, true),
+    ("blob_refs", 4, true),
     ("removing", 2, true),
+    ("namespaces", 3, true),
+    ("uploads", 4, false),
 ];
 
 /// Bytes of a page, as `schema` sets it.

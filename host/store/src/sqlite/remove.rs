@@ -4,12 +4,12 @@
 //! transaction of its own, when the writer has nothing else to do, so that no commit waits for
 //! millions of rows; the file then shrinks in portions too.
 
-use optwasm_protocol::BatchId;
+use optwasm_protocol::{BatchId, ContentId};
 use rusqlite::params;
 
 use super::apply::Applier;
 use super::codec::{self, Table};
-use super::rows::Read;
+use super::rows::{self, Read};
 use super::schema;
 use crate::Committed;
 
@@ -44,6 +44,10 @@ impl Applier {
             let jobs = live.jobs;
             self.let_go_all(batch, jobs, out)?;
         }
+        if let Some(live) = self.batch(batch)? {
+            let (namespace, bytes) = (live.namespace.number(), live.state.bytes());
+            self.count_bytes(namespace as i64, -bytes);
+        }
         for table in ["batches", "states"] {
             let sql = format!("DELETE FROM {table} WHERE batch = ?1");
             self.execute(&sql, [batch as i64])?;
@@ -65,6 +69,30 @@ impl Applier {
         let kept = if short { 0 } else { FREE_KEPT };
         !self.removing.is_empty()
             || schema::number(&self.conn, "freelist_count").is_ok_and(|free| free > kept)
+    }
+
+    /// Deletes some references of a removed batch to blobs; tells whether there were any.
+    fn sweep_refs(&mut self, batch: i64) -> Read<bool> {
+        let sql = format!(
+            "DELETE FROM blob_refs WHERE (batch, id) IN
+             (SELECT batch, id FROM blob_refs WHERE batch = ?1 LIMIT {PORTION})
+             RETURNING id, namespace"
+        );
+        let mut dropped = Vec::new();
+        let mut delete = self.conn.prepare_cached(&sql)?;
+        let mut rows = delete.query([batch])?;
+        while let Some(row) = rows.next()? {
+            let id = <[u8; 32]>::try_from(rows::bytes(row, 0)?).map(ContentId::from_bytes);
+            dropped.push((id, row.get(1)?));
+        }
+        drop(rows);
+        drop(delete);
+        for (id, namespace) in &dropped {
+            if let Ok(id) = id {
+                self.lose_blob(*namespace, id)?;
+            }
+        }
+        Ok(!dropped.is_empty())
     }
 
     /// Deletes some rows of a removed batch, or gives some free pages back to the file system.
@@ -100,11 +128,7 @@ impl Applier {
                 return Ok(());
             }
         }
-        let sql = format!(
-            "DELETE FROM blob_refs WHERE (batch, id) IN
-             (SELECT batch, id FROM blob_refs WHERE batch = ?1 LIMIT {PORTION})"
-        );
-        if self.conn.prepare_cached(&sql)?.execute([batch as i64])? > 0 {
+        if self.sweep_refs(batch as i64)? {
             return Ok(());
         }
         self.execute("DELETE FROM removing WHERE batch = ?1", [batch as i64])?;

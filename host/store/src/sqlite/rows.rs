@@ -114,7 +114,8 @@ pub(super) fn meta(conn: &Connection, key: i64) -> Read<Option<i64>> {
 
 /// What was written once of a batch.
 pub(super) fn head(conn: &Connection, batch: u64) -> Read<Option<Head>> {
-    let mut query = conn.prepare_cached("SELECT head, sum, key FROM batches WHERE batch = ?1")?;
+    let mut query =
+        conn.prepare_cached("SELECT head, sum, key, namespace FROM batches WHERE batch = ?1")?;
     let mut rows = query.query([batch as i64])?;
     let Some(row) = rows.next()? else {
         return Ok(None);
@@ -123,8 +124,13 @@ pub(super) fn head(conn: &Connection, batch: u64) -> Read<Option<Head>> {
     let whole = codec::checksum(Table::Batches, &[batch as i64], body) == row.get::<_, i64>(1)?;
     let head = whole.then(|| codec::from_cbor::<Head>(body)).flatten();
     match head {
-        // The key is in the head as well, for which the checksum vouches.
-        Some(head) if head.spec.id == row.get::<_, Option<String>>(2)? => Ok(Some(head)),
+        // Key and namespace are in the head as well, for which the checksum vouches.
+        Some(head)
+            if head.spec.id == row.get::<_, Option<String>>(2)?
+                && head.namespace.number() as i64 == row.get::<_, i64>(3)? =>
+        {
+            Ok(Some(head))
+        }
         _ => damaged(format!("batch {batch}")),
     }
 }

@@ -13,6 +13,8 @@
 //! | `followers` | a job that waits for another with its key |
 //! | `workers`, `holds` | a worker, and what it holds |
 //! | `blobs`, `blob_refs` | a blob, and a batch that needs it |
+//! | `namespaces` | what a namespace may have, has and has used |
+//! | `uploads` | a blob that a namespace has without a batch |
 //! | `removing` | a batch that was removed, and whose rows are being deleted |
 //! | `damaged` | what repair has put aside |
 //!
@@ -24,14 +26,15 @@ use std::sync::OnceLock;
 use rusqlite::{Connection, OpenFlags};
 
 use super::codec::{self, Table};
+use super::namespaces;
 use super::rows::{self, LIFE, NEXT_BATCH, NEXT_WORKER};
 use crate::StoreError;
 
 /// The format that this version writes.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Step `n` makes format `n + 1` out of format `n`; 0 is an empty file.
-const MIGRATIONS: [&str; VERSION as usize] = [V1];
+const MIGRATIONS: [&str; VERSION as usize] = [V1, V2];
 
 /// Tables first, then indexes: the order in which `VACUUM` makes them, so that the first pages of all
 /// files are alike ([`rebuild`](super::rebuild) relies on that).
@@ -66,6 +69,27 @@ CREATE INDEX states_by_ended ON states(ended);
 CREATE INDEX results_by_done ON results(done, outcome);
 CREATE INDEX followers_by_key ON followers(key);
 CREATE INDEX blob_refs_by_id ON blob_refs(id);
+";
+
+/// Namespaces: all there was belongs to the one with number 0. The indexes are made again, so that
+/// they stay behind the tables.
+const V2: &str = "
+DROP INDEX batches_by_key;
+DROP INDEX states_by_ended;
+DROP INDEX results_by_done;
+DROP INDEX followers_by_key;
+DROP INDEX blob_refs_by_id;
+ALTER TABLE batches ADD COLUMN namespace INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE blob_refs ADD COLUMN namespace INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE namespaces(nr INTEGER PRIMARY KEY, body BLOB NOT NULL, sum INTEGER NOT NULL);
+CREATE TABLE uploads(id BLOB NOT NULL, namespace INTEGER NOT NULL, used INTEGER NOT NULL,
+    sum INTEGER NOT NULL, PRIMARY KEY(id, namespace)) WITHOUT ROWID;
+CREATE UNIQUE INDEX batches_by_key ON batches(namespace, key) WHERE key IS NOT NULL;
+CREATE INDEX batches_by_namespace ON batches(namespace, batch);
+CREATE INDEX states_by_ended ON states(ended);
+CREATE INDEX results_by_done ON results(done, outcome);
+CREATE INDEX followers_by_key ON followers(key);
+CREATE INDEX blob_refs_by_id ON blob_refs(id, namespace);
 ";
 
 /// Pages that the writer keeps in memory (KiB). Submissions go through the memo index in one pass,
@@ -177,6 +201,9 @@ fn migrate(conn: &mut Connection, found: u32) -> rusqlite::Result<()> {
             tx.execute("INSERT INTO meta VALUES (?1, 1, ?2)", [key, sum])?;
         }
         begin_life(&tx)?;
+    }
+    if found < 2 {
+        namespaces::begin(&tx)?;
     }
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.pragma_update(None, "application_id", APPLICATION | VERSION)?;

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use optwasm_protocol::ContentId;
+use optwasm_protocol::{ContentId, Namespace};
 use rusqlite::ffi;
 use tokio::sync::oneshot;
 
@@ -56,16 +56,21 @@ pub(super) enum Work {
         bytes: u64,
         reply: oneshot::Sender<Result<Committed, StoreError>>,
     },
-    /// A blob of so many bytes is there.
+    /// A blob of so many bytes is there, which this namespace has uploaded, if one has.
     Blob {
         id: ContentId,
         size: u64,
+        owner: Option<Namespace>,
         reply: oneshot::Sender<Result<Committed, StoreError>>,
     },
-    /// A blob is used.
-    Touch(ContentId),
-    /// Forget those of these blobs that nobody has used since a time and no batch needs.
+    /// A blob is used, by this namespace where one is named.
+    Touch(ContentId, Option<Namespace>),
+    /// A namespace, by its number, still uses an upload.
+    Keep((i64, ContentId)),
+    /// Forget those of these uploads, and then of these blobs, that nobody has used since a time; and
+    /// of these blobs those that no namespace has.
     Collect {
+        uploads: Vec<(i64, ContentId)>,
         ids: Vec<ContentId>,
         before: i64,
         reply: oneshot::Sender<Result<Vec<(ContentId, u64)>, StoreError>>,
@@ -99,7 +104,7 @@ impl Work {
     fn size(&self) -> usize {
         match self {
             Work::Append { records, .. } => records.len(),
-            Work::Collect { ids, .. } => ids.len(),
+            Work::Collect { uploads, ids, .. } => uploads.len() + ids.len(),
             _ => 1,
         }
     }
@@ -120,7 +125,7 @@ impl Work {
                     Done::Committed(_) => Vec::new(),
                 }));
             }
-            Work::Touch(_) | Work::Close => {}
+            Work::Touch(..) | Work::Keep(_) | Work::Close => {}
         }
     }
 }
@@ -516,9 +521,29 @@ fn apply(applier: &mut Applier, work: &Work) -> Read<Done> {
                 applier.apply(record, &mut out)?;
             }
         }
-        Work::Blob { id, size, .. } => applier.add_blob(id, *size, now_ms())?,
-        Work::Touch(id) => applier.touch_blob(id, now_ms())?,
-        Work::Collect { ids, before, .. } => {
+        Work::Blob {
+            id, size, owner, ..
+        } => {
+            applier.add_blob(id, *size, now_ms())?;
+            if let Some(owner) = owner {
+                applier.upload(owner, id, now_ms())?;
+            }
+        }
+        Work::Touch(id, None) => applier.touch_blob(id, now_ms())?,
+        Work::Touch(id, Some(owner)) => {
+            // It may have been dropped since.
+            if super::namespaces::has(&applier.conn, owner.number() as i64, id)?.is_some() {
+                applier.upload(owner, id, now_ms())?;
+            }
+        }
+        Work::Keep((owner, id)) => applier.note_upload(*owner, id, now_ms())?,
+        Work::Collect {
+            uploads,
+            ids,
+            before,
+            ..
+        } => {
+            applier.drop_uploads(uploads, *before)?;
             return Ok(Done::Collected(applier.drop_blobs(ids, *before)?));
         }
         Work::Close => {}

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use optwasm_protocol::message::BatchSpec;
-use optwasm_protocol::{BatchId, ContentId, JobId, Outcome, Payload, Report, Template};
+use optwasm_protocol::{BatchId, ContentId, JobId, Namespace, Outcome, Payload, Report, Template};
 use optwasm_store::{
     Commit, Committed, NewBatch, Record, SqliteOptions, SqliteStore, Store, StoreError,
 };
@@ -70,6 +70,7 @@ pub fn batch(number: u64, spec: BatchSpec, inputs: &[&[u8]], engine: &str) -> Re
 
 pub fn new_batch(number: u64, spec: BatchSpec, inputs: Vec<Payload>, engine: &str) -> Record {
     Record::Submitted(Box::new(NewBatch {
+        namespace: Namespace::default(),
         batch: BatchId(number),
         spec,
         inputs,

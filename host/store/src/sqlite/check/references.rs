@@ -89,39 +89,44 @@ impl Check {
     pub(super) fn references(&mut self) -> Read<()> {
         for batch in self.list("SELECT batch FROM batches")? {
             let batch = batch as u64;
-            let Some(head) = rows::head(self.conn(), batch)? else {
-                continue;
-            };
-            let template = &head.spec.template;
-            let mut needed = BTreeSet::from([template.module]);
-            needed.extend(template.blobs.iter().map(|(_, id)| *id));
-            let keys = keys_of(batch);
-            let sql = "SELECT first, body FROM chunks WHERE first BETWEEN ?1 AND ?2";
-            let mut query = self.conn().prepare(sql)?;
-            let mut rows = query.query([keys.start(), keys.end()])?;
-            while let Some(row) = rows.next()? {
-                let first = codec::job_of(row.get(0)?).1;
-                let chunk = Chunk::new(first, rows::bytes(row, 1)?.to_vec());
-                let inputs = (first..first.saturating_add(chunk.len())).map(|i| chunk.get(i));
-                needed.extend(inputs.filter_map(|input| match input {
-                    Some(Payload::Blob(_, id)) => Some(id),
-                    _ => None,
-                }));
-            }
-            let sql = "SELECT job, done, outcome, attempt, flags, fuel, body, sum FROM results
-                       WHERE job BETWEEN ?1 AND ?2 AND flags & 2";
-            let mut query = self.conn().prepare(sql)?;
-            let mut rows = query.query([keys.start(), keys.end()])?;
-            while let Some(row) = rows.next()? {
-                let report = rows::result_row(row)?.and_then(|row| row.report());
-                if let Some(Outcome::Ok(Payload::Blob(_, id))) = report.map(|r| r.outcome) {
-                    needed.insert(id);
-                }
-            }
-            for id in needed {
+            for id in self.needed(batch)? {
                 self.applier.refer(batch, &id)?;
             }
         }
         Ok(())
+    }
+
+    /// The blobs that a batch names.
+    fn needed(&self, batch: u64) -> Read<BTreeSet<ContentId>> {
+        let Some(head) = rows::head(self.conn(), batch)? else {
+            return Ok(BTreeSet::new());
+        };
+        let template = &head.spec.template;
+        let mut needed = BTreeSet::from([template.module]);
+        needed.extend(template.blobs.iter().map(|(_, id)| *id));
+        let keys = keys_of(batch);
+        let sql = "SELECT first, body FROM chunks WHERE first BETWEEN ?1 AND ?2";
+        let mut query = self.conn().prepare(sql)?;
+        let mut rows = query.query([keys.start(), keys.end()])?;
+        while let Some(row) = rows.next()? {
+            let first = codec::job_of(row.get(0)?).1;
+            let chunk = Chunk::new(first, rows::bytes(row, 1)?.to_vec());
+            let inputs = (first..first.saturating_add(chunk.len())).map(|i| chunk.get(i));
+            needed.extend(inputs.filter_map(|input| match input {
+                Some(Payload::Blob(_, id)) => Some(id),
+                _ => None,
+            }));
+        }
+        let sql = "SELECT job, done, outcome, attempt, flags, fuel, body, sum FROM results
+                       WHERE job BETWEEN ?1 AND ?2 AND flags & 2";
+        let mut query = self.conn().prepare(sql)?;
+        let mut rows = query.query([keys.start(), keys.end()])?;
+        while let Some(row) = rows.next()? {
+            let report = rows::result_row(row)?.and_then(|row| row.report());
+            if let Some(Outcome::Ok(Payload::Blob(_, id))) = report.map(|r| r.outcome) {
+                needed.insert(id);
+            }
+        }
+        Ok(needed)
     }
 }
