@@ -6,6 +6,7 @@ pub mod coordinator;
 pub mod explain;
 pub mod maintenance;
 pub mod modules;
+pub mod ph;
 pub mod replay;
 pub mod run;
 pub mod shell;
