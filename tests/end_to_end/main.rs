@@ -13,6 +13,7 @@ mod guests;
 mod inputs_and_outputs;
 mod network;
 mod new_project;
+mod ph;
 mod plugins;
 mod trouble;
 mod tune;

@@ -124,12 +124,11 @@ async fn hedge(settings: &Settings, args: &PhRunArgs) -> Result<Exit, Failure> {
     };
     let classes = classes(&ph, args.linearize.is_some());
     let mut log = args.log.as_deref().map(Log::create).transpose()?;
-    let mut printer = show::Printer::new(args.output)?;
     let begun = Instant::now();
     let (mut trouble, mut last) = (None, None);
     let heard = |_: &Ph<'_>, step: &Step| {
         let seconds = begun.elapsed().as_secs_f64();
-        let mut shown = printer.step(step, seconds);
+        let mut shown = show::print_step(args.output, step, seconds);
         if let (Ok(()), Some(log)) = (&shown, &mut log) {
             shown = log.step(step, seconds);
         }
@@ -160,7 +159,7 @@ async fn hedge(settings: &Settings, args: &PhRunArgs) -> Result<Exit, Failure> {
         return Ok(signal);
     }
     let last = last.ok_or_else(|| Failure::new(Exit::Bug, "it ended without a step"))?;
-    printer.result(&show::Result::of(&problem, &ph, &last))?;
+    show::print_summary(args.output, &show::Summary::of(&problem, &ph, &last))?;
     Ok(match ph.incumbent() {
         None if !args.no_bounds => Exit::JobsFailed,
         _ => Exit::Success,

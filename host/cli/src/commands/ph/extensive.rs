@@ -46,7 +46,7 @@ pub async fn run(settings: &Settings, args: &PhRunArgs) -> Result<Exit, Failure>
     if let Some(path) = &args.solution {
         write_file(path, tree.values_csv(&problem, &form))?;
     }
-    show::Printer::new(args.output)?.result(&show::Result {
+    let summary = show::Summary {
         how: (
             format!("the extensive form is {status}"),
             status.as_str().to_owned(),
@@ -58,6 +58,7 @@ pub async fn run(settings: &Settings, args: &PhRunArgs) -> Result<Exit, Failure>
         from: "the extensive form",
         first_stage: show::first_stage(&problem, &tree.variables),
         remarks: solution.message.into_iter().collect(),
-    })?;
+    };
+    show::print_summary(args.output, &summary)?;
     Ok(Exit::Success)
 }

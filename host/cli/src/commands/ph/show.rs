@@ -7,13 +7,8 @@ use crate::args::Format;
 use crate::exit::Failure;
 use crate::output::{print, table};
 
-/// Prints it, in the format that was asked for.
-pub struct Printer {
-    format: Format,
-}
-
 /// How a program was solved.
-pub struct Result {
+pub struct Summary {
     /// In words, and in one word for programs.
     pub how: (String, String),
     /// Iterations after the first, of progressive hedging.
@@ -32,7 +27,7 @@ pub struct Result {
     pub remarks: Vec<String>,
 }
 
-impl Result {
+impl Summary {
     /// The result of progressive hedging whose last step was `last`.
     pub fn of(problem: &Problem, ph: &Ph<'_>, last: &Step) -> Self {
         let iterations = last.iteration;
@@ -51,7 +46,7 @@ impl Result {
             ),
             None => ("the averages", ph.averages().unwrap_or_default()),
         };
-        Result {
+        Summary {
             how: (
                 format!("{} after {iterations} iterations", how.0),
                 how.1.to_owned(),
@@ -75,111 +70,97 @@ pub fn first_stage(problem: &Problem, values: &[f64]) -> Vec<(String, f64)> {
     named.skip(root.start).take(root.len()).collect()
 }
 
-impl Printer {
-    /// A printer, with the heading printed.
-    pub fn new(format: Format) -> std::result::Result<Self, Failure> {
-        Ok(Printer { format })
-    }
-
-    /// Prints an iteration that ended so many seconds after the start.
-    pub fn step(&mut self, step: &Step, seconds: f64) -> std::result::Result<(), Failure> {
-        match self.format {
-            Format::Table => {
-                if step.iteration == 0 {
-                    print(row([
-                        "ITERATION",
-                        "DIFFERENCE",
-                        "PRIMAL",
-                        "DUAL",
-                        "OUTER",
-                        "INCUMBENT",
-                        "GAP",
-                        "TIME",
-                    ]
-                    .map(str::to_owned)))?;
-                }
-                let small = |x: f64| {
-                    if x.is_finite() {
-                        format!("{x:.4e}")
-                    } else {
-                        "-".to_owned()
-                    }
-                };
-                let large =
-                    |x: Option<f64>| x.map_or_else(|| "-".to_owned(), |x| format!("{x:.4}"));
-                print(row([
-                    step.iteration.to_string(),
-                    small(step.metrics.normalized_term_diff),
-                    small(step.metrics.primal),
-                    small(step.metrics.dual),
-                    large(step.bounds.outer),
-                    large(step.bounds.incumbent),
-                    step.gap.map_or_else(|| "-".to_owned(), small),
-                    format!("{seconds:.2}s"),
-                ]))
+/// Prints an iteration that ended so many seconds after the start.
+pub fn print_step(format: Format, step: &Step, seconds: f64) -> Result<(), Failure> {
+    match format {
+        Format::Table => {
+            if step.iteration == 0 {
+                print(row(HEADING.map(str::to_owned)))?;
             }
-            Format::Jsonl => {
-                let mut row = json!(step);
-                row["schema"] = "optwasm.ph.step/1".into();
-                row["seconds"] = json!(seconds);
-                print(row)
-            }
-            Format::Json | Format::Quiet => Ok(()),
+            let none = || "-".to_owned();
+            let small = |x: f64| match x.is_finite() {
+                true => format!("{x:.4e}"),
+                false => none(),
+            };
+            let large = |x: Option<f64>| x.map_or_else(none, |x| format!("{x:.4}"));
+            print(row([
+                step.iteration.to_string(),
+                small(step.metrics.normalized_term_diff),
+                small(step.metrics.primal),
+                small(step.metrics.dual),
+                large(step.bounds.outer),
+                large(step.bounds.incumbent),
+                step.gap.map_or_else(none, small),
+                format!("{seconds:.2}s"),
+            ]))
         }
-    }
-
-    /// Prints the result.
-    pub fn result(&self, result: &Result) -> std::result::Result<(), Failure> {
-        match self.format {
-            Format::Table => {
-                let Result {
-                    objective,
-                    outer,
-                    gap,
-                    ..
-                } = result;
-                let mut line = result.how.0.clone();
-                if let Some(objective) = objective {
-                    line.push_str(&format!(": objective {objective:.6}"));
-                }
-                if let Some(outer) = outer {
-                    line.push_str(&format!(", outer bound {outer:.6}"));
-                }
-                if let Some(gap) = gap {
-                    line.push_str(&format!(", gap {gap:.2e}"));
-                }
-                print(line)?;
-                for remark in &result.remarks {
-                    print(format_args!("note: {remark}"))?;
-                }
-                print(format_args!("first stage, from {}:", result.from))?;
-                let mut table = table(["VARIABLE", "VALUE"]);
-                for (name, value) in &result.first_stage {
-                    table.add_row([name.clone(), format!("{value:.6}")]);
-                }
-                print(table)
-            }
-            Format::Json | Format::Jsonl => {
-                let first_stage = result.first_stage.iter();
-                let first_stage: Map<String, Json> = first_stage
-                    .map(|(name, value)| (name.clone(), json!(value)))
-                    .collect();
-                print(json!({
-                    "schema": "optwasm.ph/1",
-                    "status": result.how.1,
-                    "iterations": result.iterations,
-                    "objective": result.objective,
-                    "outer": result.outer,
-                    "gap": result.gap,
-                    "from": result.from,
-                    "first_stage": first_stage,
-                    "remarks": result.remarks,
-                }))
-            }
-            Format::Quiet => Ok(()),
+        Format::Jsonl => {
+            let mut row = json!(step);
+            row["schema"] = "optwasm.ph.step/1".into();
+            row["seconds"] = json!(seconds);
+            print(row)
         }
+        Format::Json | Format::Quiet => Ok(()),
     }
 }
+
+/// Prints how it ended.
+pub fn print_summary(format: Format, summary: &Summary) -> Result<(), Failure> {
+    match format {
+        Format::Table => {
+            let mut line = summary.how.0.clone();
+            if let Some(objective) = summary.objective {
+                line.push_str(&format!(": objective {objective:.6}"));
+            }
+            if let Some(outer) = summary.outer {
+                line.push_str(&format!(", outer bound {outer:.6}"));
+            }
+            if let Some(gap) = summary.gap {
+                line.push_str(&format!(", gap {gap:.2e}"));
+            }
+            print(line)?;
+            for remark in &summary.remarks {
+                print(format_args!("note: {remark}"))?;
+            }
+            print(format_args!("first stage, from {}:", summary.from))?;
+            let mut table = table(["VARIABLE", "VALUE"]);
+            for (name, value) in &summary.first_stage {
+                table.add_row([name.clone(), format!("{value:.6}")]);
+            }
+            print(table)
+        }
+        Format::Json | Format::Jsonl => {
+            let first_stage = summary.first_stage.iter();
+            let first_stage: Map<String, Json> = first_stage
+                .map(|(name, value)| (name.clone(), json!(value)))
+                .collect();
+            print(json!({
+                "schema": "optwasm.ph/1",
+                "status": summary.how.1,
+                "iterations": summary.iterations,
+                "objective": summary.objective,
+                "outer": summary.outer,
+                "gap": summary.gap,
+                "from": summary.from,
+                "first_stage": first_stage,
+                "remarks": summary.remarks,
+            }))
+        }
+        Format::Quiet => Ok(()),
+    }
+}
+
+/// What the columns of [`print_step`] are.
+const HEADING: [&str; 8] = [
+    "ITERATION",
+    "DIFFERENCE",
+    "PRIMAL",
+    "DUAL",
+    "OUTER",
+    "INCUMBENT",
+    "GAP",
+    "TIME",
+];
 
 /// A line of right-aligned columns.
 fn row(cells: [String; 8]) -> String {
