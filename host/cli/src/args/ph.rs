@@ -28,7 +28,12 @@ pub struct PhRunArgs {
     #[arg(required = true, value_hint = ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
     /// Penalty factor rho; with another rule than fixed, what its rho is multiplied by
-    #[arg(long, default_value_t = 1.0, help_heading = "Method")]
+    #[arg(
+        long,
+        default_value_t = 1.0,
+        allow_negative_numbers = true,
+        help_heading = "Method"
+    )]
     pub rho: f64,
     /// Where rho comes from
     #[arg(long, default_value = "fixed", help_heading = "Method")]
