@@ -2,9 +2,10 @@
 //!
 //! The file of each unit's model is pushed once, as a blob, and held until the end. All that is handed out at
 //! one time travels as one batch, or as one for each solver that it needs: a round trip takes it to
-//! the coordinator, and results come as a stream. When the last has come the batch is removed, while
-//! the next one is being solved. Batches are [attached](BatchSpec::attached): what is under way
-//! ends with this process.
+//! the coordinator, and results come as a stream. Batches are [attached](BatchSpec::attached): what is
+//! under way ends with this process. Those that have ended are removed several at once, while
+//! others are being solved: each removal is a write to the coordinator's disk, as each submission is,
+//! and one by one they would make every iteration wait.
 //!
 //! Jobs of a batch share its blobs, so that a worker fetches all units' files, each once. It would
 //! do so anyway: a unit is solved wherever a slot is free, in each iteration on another worker.
@@ -29,6 +30,9 @@ const UPLOADS: usize = 16;
 /// How often a job is asked for again whose worker was lost, or whose host failed, beyond the
 /// coordinator's own attempts. A model that brings every host down has failed.
 const LOST_MAX: u32 = 3;
+/// Batches that have ended and are not removed yet, at most: so the cost of removing them is a few
+/// percent of that of submitting them.
+const ENDED_MAX: usize = 32;
 /// How long is waited for a coordinator to take note of what nobody wants any more. Batches are
 /// attached: one that does not hear of it cancels them all the same.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -66,6 +70,8 @@ pub struct Driver<'c> {
     arrivals: SelectAll<LocalBoxStream<'c, Result<Arrival, ClientError>>>,
     /// Batches, and their jobs that have not ended.
     open: BTreeMap<BatchId, (Batch<'c>, BTreeSet<u64>)>,
+    /// Batches that have ended.
+    ended: Vec<Batch<'c>>,
     /// How often jobs were asked for again.
     lost: BTreeMap<u64, u32>,
 }
@@ -96,6 +102,7 @@ impl<'c> Driver<'c> {
             solvers,
             arrivals: SelectAll::new(),
             open: BTreeMap::new(),
+            ended: Vec::new(),
             lost: BTreeMap::new(),
         }
     }
@@ -147,6 +154,9 @@ impl<'c> Driver<'c> {
                 input: subproblem.patch.to_cbor().into(),
             });
             self.submit(jobs.collect(), blobs).await?;
+            if self.ended.len() >= ENDED_MAX {
+                self.remove_ended();
+            }
             let answers = self.answers(blobs, |id| ph.is_wanted(id)).await?;
             if let Some(step) = ph.solved(answers)? {
                 heard(ph, &step);
@@ -200,6 +210,7 @@ impl<'c> Driver<'c> {
     /// Ends all jobs that are under way.
     pub async fn cancel(&mut self) {
         self.cancel_unwanted(|_| false).await;
+        self.remove_ended();
         let rest = async { while self.arrivals.next().await.is_some() {} };
         // What is not removed then stays with the coordinator for as long as others' batches do.
         let _ = tokio::time::timeout(FAREWELL, rest).await;
@@ -211,13 +222,24 @@ impl<'c> Driver<'c> {
     async fn cancel_unwanted(&mut self, is_wanted: impl Fn(u64) -> bool) {
         let is_over = |jobs: &BTreeSet<u64>| !jobs.iter().any(|id| is_wanted(*id));
         let over = self.open.extract_if(.., |_, (_, jobs)| is_over(jobs));
-        let over = over.filter(|(_, (_, jobs))| !jobs.is_empty());
         let over: Vec<Batch<'_>> = over.map(|(_, (batch, _))| batch).collect();
         let cancelled = over
             .iter()
             .map(|batch| tokio::time::timeout(FAREWELL, batch.cancel()));
         // One that does not hear of it is cancelled when nobody reads its results.
         let _ = join_all(cancelled).await;
+        self.ended.extend(over);
+    }
+
+    /// Removes what has ended, while results of other batches are waited for.
+    fn remove_ended(&mut self) {
+        let ended = std::mem::take(&mut self.ended);
+        let removed = async move {
+            // What is not removed stays with the coordinator for as long as others' batches do.
+            let _ = join_all(ended.iter().map(Batch::remove)).await;
+            iter(None)
+        };
+        self.arrivals.push(removed.flatten_stream().boxed_local());
     }
 
     /// Submits one batch for each solver that is needed.
@@ -282,7 +304,8 @@ impl<'c> Driver<'c> {
             }
             next = self.arrivals.next().now_or_never().flatten();
         }
-        self.open.retain(|_, (_, jobs)| !jobs.is_empty());
+        let ended = self.open.extract_if(.., |_, (_, jobs)| jobs.is_empty());
+        self.ended.extend(ended.map(|(_, (batch, _))| batch));
         self.submit(again, blobs).await?;
         Ok(answers)
     }
@@ -297,7 +320,7 @@ fn job(id: u64, model: &Model) -> Result<Job, WriteError> {
     })
 }
 
-/// The results of a batch, which is removed after the last.
+/// The results of a batch.
 fn arrivals<'c>(
     batch: Batch<'c>,
     results: optwasm_client::Results<'c>,
@@ -311,11 +334,7 @@ fn arrivals<'c>(
                 let batch = batch.id();
                 Some((Ok(Arrival { batch, job, report }), Some((results, jobs))))
             }
-            Ok(None) => {
-                // If it is not, its results stay with the coordinator for as long as others do.
-                let _: Result<(), ClientError> = batch.remove().await;
-                None
-            }
+            Ok(None) => None,
             Err(error) => Some((Err(error), None)),
         }
     })
