@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::join_all;
 use futures_util::stream::{LocalBoxStream, SelectAll, StreamExt, TryStreamExt, iter, unfold};
 use optwasm_client::{
     Batch, BatchId, BatchSpec, Client, ClientError, ContentId, Order, Outcome, Report,
@@ -30,6 +29,14 @@ const UPLOADS: usize = 16;
 /// How often a job is asked for again whose worker was lost, or whose host failed, beyond the
 /// coordinator's own attempts. A model that brings every host down has failed.
 const LOST_MAX: u32 = 3;
+/// Batches under way, at most; what else is to be solved waits until one has ended. Each holds a
+/// stream, of which a connection has 32; this, the two numbers below, the stream of held blobs and a
+/// submission are no more than that.
+const OPEN_MAX: usize = 12;
+/// Batches that are cancelled at once.
+const CANCELLED_AT_ONCE: usize = 8;
+/// Batches that are removed at once; the coordinator writes them to its disk together.
+const REMOVED_AT_ONCE: usize = 8;
 /// Batches that have ended and are not removed yet, at most: so the cost of removing them is a few
 /// percent of that of submitting them.
 const ENDED_MAX: usize = 32;
@@ -70,6 +77,8 @@ pub struct Driver<'c> {
     arrivals: SelectAll<LocalBoxStream<'c, Result<Arrival, ClientError>>>,
     /// Batches, and their jobs that have not ended.
     open: BTreeMap<BatchId, (Batch<'c>, BTreeSet<u64>)>,
+    /// Jobs that wait until there is room for another batch.
+    waiting: Vec<Job>,
     /// Batches that have ended.
     ended: Vec<Batch<'c>>,
     /// How often jobs were asked for again.
@@ -102,6 +111,7 @@ impl<'c> Driver<'c> {
             solvers,
             arrivals: SelectAll::new(),
             open: BTreeMap::new(),
+            waiting: Vec::new(),
             ended: Vec::new(),
             lost: BTreeMap::new(),
         }
@@ -220,32 +230,40 @@ impl<'c> Driver<'c> {
 
     /// Ends batches of which no job is wanted any more.
     async fn cancel_unwanted(&mut self, is_wanted: impl Fn(u64) -> bool) {
+        self.waiting.retain(|job| is_wanted(job.id));
         let is_over = |jobs: &BTreeSet<u64>| !jobs.iter().any(|id| is_wanted(*id));
         let over = self.open.extract_if(.., |_, (_, jobs)| is_over(jobs));
         let over: Vec<Batch<'_>> = over.map(|(_, (batch, _))| batch).collect();
-        let cancelled = over
-            .iter()
-            .map(|batch| tokio::time::timeout(FAREWELL, batch.cancel()));
-        // One that does not hear of it is cancelled when nobody reads its results.
-        let _ = join_all(cancelled).await;
+        iter(&over)
+            .for_each_concurrent(CANCELLED_AT_ONCE, async |batch| {
+                // One that does not hear of it is cancelled when nobody reads its results.
+                let _ = tokio::time::timeout(FAREWELL, batch.cancel()).await;
+            })
+            .await;
         self.ended.extend(over);
     }
 
     /// Removes what has ended, while results of other batches are waited for.
     fn remove_ended(&mut self) {
         let ended = std::mem::take(&mut self.ended);
-        let removed = async move {
+        let removed = iter(ended).map(async |batch| {
             // What is not removed stays with the coordinator for as long as others' batches do.
-            let _ = join_all(ended.iter().map(Batch::remove)).await;
-            iter(None)
-        };
-        self.arrivals.push(removed.flatten_stream().boxed_local());
+            let _: Result<(), ClientError> = batch.remove().await;
+        });
+        let removed = removed.buffer_unordered(REMOVED_AT_ONCE);
+        let nothing = removed.filter_map(async |()| None);
+        self.arrivals.push(nothing.boxed_local());
     }
 
-    /// Submits one batch for each solver that is needed.
+    /// Submits these jobs and those that wait, in one batch for each solver that is needed, or has
+    /// them wait.
     async fn submit(&mut self, jobs: Vec<Job>, blobs: &Blobs) -> Result<(), DriveError> {
+        self.waiting.extend(jobs);
+        if self.open.len() + self.solvers.len() > OPEN_MAX {
+            return Ok(());
+        }
         let mut parts: BTreeMap<usize, Vec<Job>> = BTreeMap::new();
-        for job in jobs {
+        for job in std::mem::take(&mut self.waiting) {
             let mut solvers = self.solvers.iter();
             let solver = solvers
                 .position(|solver| solver.takes.contains(&job.class))
