@@ -136,7 +136,7 @@ fn the_report_has_the_published_numbers() {
         .json();
     for (name, expected) in [
         ("ev", -118_600.0),
-        ("ws", -115_405.5556),
+        ("ws", -115405.5556),
         ("rp", OPTIMUM),
         ("eev", -107_240.0),
         ("vss", 1150.0),
@@ -401,7 +401,7 @@ fn linearized_terms_end_where_pysp_does_and_say_so() {
     ];
     let result = place.run(args.into_iter().chain([&*tree])).json();
     assert_eq!(result["iterations"], 9, "{result}");
-    assert_near(result["objective"].as_f64().unwrap(), -107_958.8966, 0.01);
+    assert_near(result["objective"].as_f64().unwrap(), -107958.8966, 0.01);
     assert!(
         result["remarks"][0]
             .as_str()

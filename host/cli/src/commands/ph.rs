@@ -193,7 +193,7 @@ fn ph_settings(args: &PhRunArgs, problem: &Problem) -> Result<PhSettings, Failur
         },
     };
     let overrides = match &args.rho_file {
-        Some(path) => in_file(path, |csv| Rho::read_overrides(csv))?,
+        Some(path) => in_file(path, Rho::read_overrides)?,
         None => Vec::new(),
     };
     let weights = match &args.warm_start_w {

@@ -39,7 +39,7 @@ impl Summary {
             Some(incumbent) => (
                 match incumbent.rule {
                     CandidateRule::ClosestScenario => "the closest scenario",
-                    CandidateRule::Rounding => "the averages, rounded",
+                    CandidateRule::Rounding => "the averages, integers rounded",
                     CandidateRule::Voting => "the averages, by vote",
                 },
                 &*incumbent.variables,
