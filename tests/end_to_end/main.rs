@@ -14,6 +14,7 @@ mod guests;
 mod inputs_and_outputs;
 mod network;
 mod new_project;
+mod ph;
 mod plugins;
 mod programs;
 mod trouble;

@@ -1,5 +1,7 @@
 //! What can be typed.
 
+pub mod ph;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -64,6 +66,8 @@ pub enum Command {
     Solve(SolveArgs),
     /// Search for the parameters with which an objective has the least loss
     Tune(Box<TuneArgs>),
+    /// Solve stochastic programs by progressive hedging
+    Ph(ph::PhArgs),
     /// Submit jobs to a coordinator, print the number of their batch, and leave
     Submit(SubmitArgs),
     /// List batches

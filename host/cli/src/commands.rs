@@ -7,6 +7,7 @@ pub mod explain;
 pub mod maintenance;
 pub mod modules;
 pub mod namespaces;
+pub mod ph;
 pub mod replay;
 pub mod run;
 pub mod shell;

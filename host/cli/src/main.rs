@@ -126,6 +126,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Run(args) => commands::run::run(&settings, args).await,
         Command::Solve(args) => commands::solve::run(&settings, args).await,
         Command::Tune(args) => commands::tune::run(&settings, *args).await,
+        Command::Ph(args) => commands::ph::run(&settings, args).await,
         Command::Submit(args) => commands::submit::run(&settings, args).await,
         Command::Jobs(args) => commands::batches::jobs(&settings, args).await,
         Command::Watch(args) => commands::batches::watch(&settings, args).await,

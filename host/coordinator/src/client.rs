@@ -385,14 +385,7 @@ async fn answer<S: Store>(
             Response::Reopened(jobs)
         }
         Request::Remove(batch) => {
-            let removed = inner.hub.borrow_mut().remove(inner.now(), batch);
-            match removed.ok_or_else(|| no_batch(batch))? {
-                Ok(waiter) => safe(waiter).await?,
-                Err(NotDone) => {
-                    let message = format!("batch {batch} is not done: cancel it first");
-                    return Err(fail(ErrorCode::Invalid, message));
-                }
-            }
+            remove(coordinator, batch).await?;
             Response::Done
         }
         Request::Explain(job) => {
@@ -507,6 +500,29 @@ async fn watch<S: Store>(
                 }
             }
             _ => return Ok(()),
+        }
+    }
+}
+
+/// Forgets a batch. One whose last result can be read may not be closed yet: that is waited for.
+async fn remove<S: Store>(coordinator: &Coordinator<S>, batch: BatchId) -> Result<(), Failure> {
+    let inner = &coordinator.0;
+    loop {
+        let bell = inner.hub.borrow().bell(batch);
+        let rung = bell.as_ref().map(|bell| bell.notified());
+        let removed = inner.hub.borrow_mut().remove(inner.now(), batch);
+        match removed.ok_or_else(|| no_batch(batch))? {
+            Ok(waiter) => return safe(waiter).await,
+            Err(NotDone) => {
+                let status = inner.hub.borrow().status(batch);
+                match rung {
+                    Some(rung) if status.is_some_and(|status| status.is_done()) => rung.await,
+                    _ => {
+                        let message = format!("batch {batch} is not done: cancel it first");
+                        return Err(fail(ErrorCode::Invalid, message));
+                    }
+                }
+            }
         }
     }
 }

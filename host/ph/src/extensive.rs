@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use optwasm_model::{Column, Entry, Model, Row};
 
-use crate::Problem;
+use crate::{Problem, table};
 
 /// An extensive form, and where in it everything is.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,6 +165,18 @@ impl Extensive {
             scenarios,
             objectives,
         })
+    }
+}
+
+impl TreeSolution {
+    /// The values of all columns as a CSV file: `scenario,variable,value`. `form` is the extensive
+    /// form that it was made by.
+    pub fn values_csv(&self, problem: &Problem, form: &Extensive) -> String {
+        let scenarios = form.scenarios.iter().zip(&self.scenarios);
+        table::write_values(scenarios.map(|(&index, values)| {
+            let scenario = &problem.scenarios[index];
+            (&*scenario.name, &scenario.model, values)
+        }))
     }
 }
 

@@ -9,8 +9,8 @@
 //!   make the scenarios agree;
 //! - [`Study`] compares it with what would be known and decided otherwise (EVPI, VSS).
 //!
-//! Nothing here solves a model, and nothing reads a file, a clock or a socket: what is to be solved is
-//! handed out, and answers are taken in. Whoever drives it sends the subproblems to workers.
+//! Nothing of that solves a model, and nothing reads a file, a clock or a socket: what is to be solved is
+//! handed out, and answers are taken in. `Driver`, of the feature `client`, sends it to workers.
 //!
 //! # Driving progressive hedging
 //!
@@ -44,6 +44,8 @@
 //! [`Metrics`]), and its "closest scenario" is always the last one.
 
 mod candidate;
+#[cfg(feature = "client")]
+mod drive;
 mod error;
 mod extensive;
 mod glob;
@@ -66,6 +68,8 @@ mod unit;
 mod warm;
 
 pub use candidate::CandidateRule;
+#[cfg(feature = "client")]
+pub use drive::{DriveError, Driver, Solver};
 pub use error::{PhError, ProblemError, TableError, TreeError};
 pub use extensive::{Extensive, TreeSolution};
 pub use metrics::Metrics;

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::Metrics;
 use crate::candidate::CandidateRule;
 use crate::stop::{Bounds, Stop};
+use crate::{Metrics, Unit, table};
 
 /// The file of a unit's model: a blob that all its patches name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,44 @@ pub struct Step {
     pub remarks: Vec<String>,
 }
 
+impl Step {
+    /// The columns of [`Step::row`].
+    pub const COLUMNS: [&'static str; 9] = [
+        "iteration",
+        "term_diff",
+        "normalized_term_diff",
+        "primal",
+        "dual",
+        "outer",
+        "best_outer",
+        "incumbent",
+        "gap",
+    ];
+
+    /// It as a row of a CSV file: numbers with all their digits, nothing where there is none.
+    pub fn row(&self) -> [String; 9] {
+        let number = |number: Option<f64>| number.map_or_else(String::new, |x| format!("{x:?}"));
+        let Metrics {
+            term_diff,
+            normalized_term_diff,
+            primal,
+            dual,
+            ..
+        } = self.metrics;
+        [
+            self.iteration.to_string(),
+            number(Some(term_diff)),
+            number(Some(normalized_term_diff)),
+            number(Some(primal)),
+            number(Some(dual)),
+            number(self.outer),
+            number(self.bounds.outer),
+            number(self.bounds.incumbent),
+            number(self.gap),
+        ]
+    }
+}
+
 /// The best feasible point of the whole program.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Incumbent {
@@ -49,4 +87,13 @@ pub struct Incumbent {
     pub objectives: Vec<f64>,
     /// Of each unit, the values of all columns.
     pub values: Vec<Vec<f64>>,
+}
+
+impl Incumbent {
+    /// The values of all columns as a CSV file: `scenario,variable,value`. In the place of a
+    /// scenario stands a bundle where there are bundles.
+    pub fn values_csv(&self, units: &[Unit<'_>]) -> String {
+        let scenarios = units.iter().zip(&self.values);
+        table::write_values(scenarios.map(|(unit, values)| (&*unit.name, &*unit.model, values)))
+    }
 }

@@ -1,6 +1,6 @@
 //! What a solver is asked, and how its answer is judged.
 
-use optwasm_model::{Patch, Solution, Status};
+use optwasm_model::{Model, Patch, Solution, Status};
 
 use crate::PhError;
 use crate::problem::Problem;
@@ -27,6 +27,29 @@ pub enum Class {
     MixedInteger,
     /// A convex quadratic program.
     Quadratic,
+}
+
+impl Class {
+    /// The class of a model whose objective is convex.
+    pub fn of(model: &Model) -> Self {
+        if !model.quadratic.is_empty() {
+            Class::Quadratic
+        } else if model.is_mixed_integer() {
+            Class::MixedInteger
+        } else {
+            Class::Linear
+        }
+    }
+}
+
+impl std::fmt::Display for Class {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Class::Linear => "linear",
+            Class::MixedInteger => "mixed-integer",
+            Class::Quadratic => "quadratic",
+        })
+    }
 }
 
 /// A model to be solved.
@@ -111,12 +134,10 @@ pub(crate) fn fix(patch: &mut Patch, unit: &Unit<'_>, candidate: &[f64]) {
 }
 
 pub(crate) fn class(unit: &Unit<'_>, patch: &Patch) -> Class {
-    if !unit.model.quadratic.is_empty() || !patch.add_quadratic.is_empty() {
-        Class::Quadratic
-    } else if unit.model.is_mixed_integer() {
-        Class::MixedInteger
+    if patch.add_quadratic.is_empty() {
+        Class::of(&unit.model)
     } else {
-        Class::Linear
+        Class::Quadratic
     }
 }
 

@@ -2,6 +2,7 @@
 //! commas must be).
 
 use csv::{ReaderBuilder, StringRecord, Trim};
+use optwasm_model::Model;
 
 pub use crate::error::TableError;
 
@@ -86,4 +87,17 @@ pub(crate) fn write<const N: usize>(
     }
     let bytes = writer.into_inner().expect("writing to a Vec cannot fail");
     String::from_utf8(bytes).expect("only strings were written")
+}
+
+/// Writes the values of all columns of some models: `scenario,variable,value`.
+pub(crate) fn write_values<'a>(
+    models: impl Iterator<Item = (&'a str, &'a Model, &'a Vec<f64>)>,
+) -> String {
+    let rows = models.flat_map(|(name, model, values)| {
+        let columns = model.columns.iter().zip(values);
+        columns.map(move |(column, value)| {
+            [name.to_owned(), column.name.clone(), format!("{value:?}")]
+        })
+    });
+    write(["scenario", "variable", "value"], rows)
 }
