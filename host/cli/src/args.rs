@@ -30,8 +30,9 @@ use crate::units::{
 pub struct Cli {
     #[command(flatten)]
     pub connect: ConnectArgs,
-    /// Directory of this machine's coordinator [default: $XDG_STATE_HOME/optwasm]
-    #[arg(long, global = true, env = "OPTWASM_DIR", value_hint = ValueHint::DirPath)]
+    /// Directory of this machine's coordinator [env: OPTWASM_DIR]
+    /// [default: $XDG_STATE_HOME/optwasm]
+    #[arg(long, global = true, value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
     /// Say more on stderr; twice for still more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -43,11 +44,18 @@ pub struct Cli {
 /// How to reach a coordinator.
 #[derive(Debug, Clone, Args)]
 pub struct ConnectArgs {
-    /// Coordinator to use [default: the one that runs on this machine]
-    #[arg(long, global = true, env = "OPTWASM_CONNECT", value_name = "HOST:PORT")]
+    /// Coordinator to use [env: OPTWASM_CONNECT] [default: the one that runs on this machine]
+    #[arg(long, global = true, value_name = "HOST:PORT")]
     pub connect: Option<String>,
-    /// File with the token; $OPTWASM_TOKEN holds the token itself
-    #[arg(long, global = true, env = "OPTWASM_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    /// File that says where the coordinator is, and admits: `optwasm coordinator` writes it, others read
+    /// it [env: OPTWASM_ACCESS]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "connect", value_hint = ValueHint::FilePath)]
+    pub access_file: Option<PathBuf>,
+    /// Coordinator of this name in the configuration file [env: OPTWASM_PROFILE]
+    #[arg(short = 'P', long, global = true, value_name = "NAME")]
+    pub connect_profile: Option<String>,
+    /// File with the token [env: OPTWASM_TOKEN_FILE]; $OPTWASM_TOKEN holds the token itself
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub token_file: Option<PathBuf>,
     /// How long to try to connect again when the connection to the coordinator is lost
     #[arg(long, global = true, env = "OPTWASM_PATIENCE", value_name = "DURATION", default_value = "2m", value_parser = parse_duration)]
@@ -586,6 +594,12 @@ pub struct StartArgs {
     /// Where to listen; port 0 takes a free one
     #[arg(long, default_value = "0.0.0.0:4710", env = "OPTWASM_LISTEN")]
     pub listen: SocketAddr,
+    /// How other machines reach it [default: this machine's name, or the address to listen on]
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub advertise: Option<String>,
+    /// Let the access file admit clients, too, and not only workers
+    #[arg(long, requires = "access_file")]
+    pub access_clients: bool,
     /// Most that batches, results and blobs may occupy; beyond it new work is refused
     #[arg(long, default_value = "1TiB", value_parser = parse_bytes)]
     pub max_store: u64,
@@ -651,6 +665,9 @@ pub struct WorkerArgs {
     /// Leave after so long without work, counted from connecting
     #[arg(long, value_parser = parse_duration)]
     pub idle_timeout: Option<Duration>,
+    /// Leave after so long, and take no job before that cannot end by then
+    #[arg(long, value_parser = parse_duration)]
+    pub leave_after: Option<Duration>,
     /// Where compiled modules are kept [default: $XDG_CACHE_HOME/optwasm]
     #[arg(long, env = "OPTWASM_CACHE_DIR", value_hint = ValueHint::DirPath)]
     pub cache_dir: Option<PathBuf>,

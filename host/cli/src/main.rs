@@ -3,12 +3,13 @@
 //! [`args`] says what can be typed, [`commands`] does it, one module a command; [`callers`] is what
 //! this program does under other names; [`exit`] turns
 //! whatever goes wrong into one line, what to type next, and an exit code. [`settings`] finds out
-//! where things are and whom to talk to; [`probe`] what this machine computes like; [`inputs`], [`output`] and [`progress`] are what comes in,
+//! where things are and whom to talk to, [`discovery`] where several places say so; [`probe`] what this machine computes like; [`inputs`], [`output`] and [`progress`] are what comes in,
 //! what goes out, and what is shown meanwhile.
 
 mod args;
 mod callers;
 mod commands;
+mod discovery;
 mod exit;
 mod inputs;
 mod output;

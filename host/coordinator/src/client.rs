@@ -147,6 +147,7 @@ fn allows(role: Role, request: &Request) -> bool {
         | Request::Results { .. }
         | Request::Explain(_)
         | Request::Status
+        | Request::Demand(_)
         | Request::Workers => role != Role::Worker,
         Request::IssueToken(..)
         | Request::RevokeToken(_)
@@ -268,6 +269,7 @@ async fn answer<S: Store>(
             Response::Explained(Box::new(explanation.ok_or_else(missing)?))
         }
         Request::Status => Response::Status(Box::new(coordinator.status())),
+        Request::Demand(offer) => Response::Demand(inner.hub.borrow().demand(&offer)),
         Request::DrainWorker(worker) => {
             if !inner.hub.borrow_mut().drain_worker(inner.now(), worker) {
                 let message = format!("there is no worker {worker}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use optwasm_protocol::frame::{FrameError, SOFT_FRAME};
 use optwasm_protocol::handshake;
 use optwasm_protocol::link::{CloseCode, LinkError, Reader, Writer};
-use optwasm_protocol::message::{Assignment, FromWorker, ToWorker, WorkerInfo};
+use optwasm_protocol::message::{Assignment, FromWorker, Stay, ToWorker, WorkerInfo};
 use optwasm_protocol::{BatchId, JobId, Link, Payload, Stream};
 use optwasm_store::{Store, StoreError};
 use tokio::sync::Notify;
@@ -56,14 +56,14 @@ pub(crate) async fn serve<S: Store>(
         handshake::welcome(&mut stream, SOFTWARE, Some(worker), life).await?;
         holds(&mut stream.reader, info.slots).await
     };
-    let holds = match tokio::time::timeout(crate::HELLO_TIMEOUT, begun).await {
+    let (holds, stay) = match tokio::time::timeout(crate::HELLO_TIMEOUT, begun).await {
         Ok(Ok(holds)) => holds,
         Ok(Err(error)) => return link.close(CloseCode::Protocol, &error.to_string()),
         Err(_) => return link.close(CloseCode::Protocol, "not ready in time"),
     };
     let (session, wake) = {
         let mut hub = inner.hub.borrow_mut();
-        hub.join(inner.now(), worker, info, link.peer(), holds)
+        hub.join(inner.now(), worker, info, link.peer(), holds, stay)
     };
     let Stream { reader, writer } = stream;
     let ended = tokio::select! {
@@ -92,10 +92,14 @@ async fn has_left(link: &Link) -> bool {
     matches!(closed, Ok(LinkError::Closed { code, .. }) if code == CloseCode::Done as u64)
 }
 
-/// What a worker holds from earlier: the first that it says.
-async fn holds(reader: &mut Reader, slots: u32) -> Result<Vec<(JobId, u32)>, FrameError> {
+/// What a worker holds from earlier, and how long it stays: the first that it says.
+async fn holds(
+    reader: &mut Reader,
+    slots: u32,
+) -> Result<(Vec<(JobId, u32)>, Option<Stay>), FrameError> {
     let most = (slots as usize * HOLDS_PER_SLOT).min(HOLDS_MAX);
     let mut all = Vec::new();
+    let mut stays = None;
     loop {
         match reader.expect::<FromWorker>().await? {
             FromWorker::Holds(some)
@@ -104,7 +108,8 @@ async fn holds(reader: &mut Reader, slots: u32) -> Result<Vec<(JobId, u32)>, Fra
             {
                 all.extend(some);
             }
-            FromWorker::Ready => return Ok(all),
+            FromWorker::Stays(stay) => stays = Some(stay),
+            FromWorker::Ready => return Ok((all, stays)),
             _ => return Err(FrameError::Malformed("holds".to_owned())),
         }
     }
@@ -129,7 +134,7 @@ async fn receive<S: Store>(
             FromWorker::GiveBack(jobs) => hub.give_back(inner.now(), session, jobs),
             FromWorker::Events(events) => hub.events(session, events),
             FromWorker::Draining => hub.draining(inner.now(), session),
-            FromWorker::Holds(_) | FromWorker::Ready => {
+            FromWorker::Holds(_) | FromWorker::Stays(_) | FromWorker::Ready => {
                 return Err("it says again what it holds".to_owned());
             }
         }

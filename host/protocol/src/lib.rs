@@ -11,10 +11,13 @@
 //! - [`link`]: a connection that opens and accepts byte streams, over QUIC or in memory;
 //! - [`transfer`]: moving blobs over a link;
 //! - [`endpoint`]: QUIC endpoints with pinned certificates;
+//! - [`access`]: files that tell others how to reach a coordinator;
+//! - [`locate`]: finding a coordinator, anew for each connection;
 //! - [`handshake`]: the hello that opens every connection.
 //!
 //! Nothing in this crate decides anything about jobs; it only carries them.
 
+pub mod access;
 pub mod backoff;
 pub mod endpoint;
 pub mod frame;
@@ -22,6 +25,7 @@ pub mod handshake;
 pub mod id;
 pub mod job;
 pub mod link;
+pub mod locate;
 pub mod message;
 pub mod outcome;
 pub mod token;
@@ -31,6 +35,7 @@ pub use endpoint::{Fingerprint, Identity};
 pub use id::{BatchId, ContentId, JobId, WorkerId};
 pub use job::{Limits, Payload, Profile, Seed, Template};
 pub use link::{Link, Stream};
+pub use locate::Locator;
 pub use outcome::{Incumbent, LogRecord, Loss, Outcome, Report, TrapKind};
 pub use token::{Authority, Role, Token};
 

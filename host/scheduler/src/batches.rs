@@ -49,6 +49,7 @@ impl Scheduler {
         let requirements = Requirements {
             labels: spec.labels.clone(),
             memory: spec.memory,
+            time_us: spec.time_us,
             home: spec.home,
         };
         let id = self

@@ -4,7 +4,7 @@ use crate::batch::{Batch, Blocked};
 use crate::class::Class;
 use crate::returned::{Demand, Place};
 use crate::scheduler::Scheduler;
-use crate::{BatchId, Claim, Distrust, JobId, OutcomeClass, Time, Verdict, WorkerId};
+use crate::{BatchId, Claim, Distrust, JobId, OutcomeClass, Time, Verdict, WorkerId, WorkerSpec};
 
 /// Finished jobs by how they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,6 +123,8 @@ pub enum WaitReason {
         /// Bytes.
         largest: u64,
     },
+    /// None of those with the labels and the memory stays as long as it may run.
+    NotEnoughTime,
     /// Workers could take it, but they are all away.
     OnlyAway,
     /// All that could take it have had it, and others are to come to the same result.
@@ -175,6 +177,13 @@ impl Scheduler {
     /// Jobs that wait for a worker, of all batches.
     pub fn waiting(&self) -> u64 {
         self.classes.values().map(|class| class.waiting).sum()
+    }
+
+    /// Jobs that wait and that a worker with this offer could take, if it had come just now.
+    pub fn waiting_for(&self, offer: &WorkerSpec) -> u64 {
+        let classes = self.classes.values();
+        let takeable = classes.filter(|class| class.requirements.match_spec(offer));
+        takeable.map(|class| class.waiting).sum()
     }
 
     /// Jobs that workers hold, running or not started.
@@ -334,13 +343,16 @@ impl Scheduler {
         if takers().next().is_none() {
             return WaitReason::NoWorker;
         }
-        takers()
-            .filter(|worker| class.requirements.labels_match(&worker.spec))
+        let requirements = &class.requirements;
+        let largest = takers()
+            .filter(|worker| requirements.labels_match(&worker.spec))
             .map(|worker| worker.spec.memory)
-            .max()
-            .map_or(WaitReason::NoMatchingLabels, |largest| {
-                WaitReason::NotEnoughMemory { largest }
-            })
+            .max();
+        match largest {
+            None => WaitReason::NoMatchingLabels,
+            Some(largest) if largest >= requirements.memory => WaitReason::NotEnoughTime,
+            Some(largest) => WaitReason::NotEnoughMemory { largest },
+        }
     }
 
     fn behind(&self, batch: &Batch, index: u32, class: &Class) -> WaitReason {

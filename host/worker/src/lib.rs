@@ -2,12 +2,14 @@
 //!
 //! [`executor`] owns the threads on which jobs run, one per slot. [`session`] is one connection: it
 //! makes modules and inputs ready, hands jobs to the executor, and reports what became of them.
+//! [`leaving`] is when a worker that leaves at a set time takes no more of them.
 //! [`connect`] keeps a session going across lost connections until the worker is drained. The
 //! network is driven by one thread of its own, on which nothing computes.
 
 mod blobs;
 mod connect;
 mod executor;
+mod leaving;
 mod session;
 
 pub use blobs::BlobCache;

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use optwasm_protocol::message::{
-    AttemptEnd, BatchStatus, CoordinatorStatus, Explanation, Instance, Phase, WorkerInfo,
+    AttemptEnd, BatchStatus, CoordinatorStatus, Explanation, Instance, Offer, Phase, WorkerInfo,
     WorkerStatus,
 };
 use optwasm_protocol::{BatchId, JobId, Limits, Payload, WorkerId};
@@ -150,6 +150,9 @@ impl<S: Store> Hub<S> {
                 "no connected worker has the memory that a job may use; the largest offers {} MiB",
                 largest >> 20
             ),
+            sched::WaitReason::NotEnoughTime => {
+                "no connected worker stays for as long as a job may run".to_owned()
+            }
             sched::WaitReason::NeedsEmptyWorker => {
                 "its workers were lost before, so it waits for a worker of its own".to_owned()
             }
@@ -235,6 +238,16 @@ impl<S: Store> Hub<S> {
             history: latest(self.store.attempts(id)),
             report,
             engine: self.group(),
+        })
+    }
+
+    /// Jobs that wait and that a worker with these labels, this memory and this long to stay could take.
+    pub fn demand(&self, offer: &Offer) -> u64 {
+        self.scheduler.waiting_for(&sched::WorkerSpec {
+            slots: 1,
+            memory: offer.memory,
+            labels: offer.labels.clone(),
+            stay: offer.stay.map(super::scheduled_stay),
         })
     }
 

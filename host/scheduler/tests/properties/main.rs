@@ -10,7 +10,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use optwasm_scheduler::{BatchSpec, Config, OutcomeClass, Then, WorkerId, WorkerSpec};
+use optwasm_scheduler::{BatchSpec, Config, OutcomeClass, Stay, Then, WorkerId, WorkerSpec};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use world::World;
@@ -64,26 +64,40 @@ fn batch_spec() -> impl Strategy<Value = BatchSpec> {
         prop::option::weighted(0.2, (0..6u64).prop_map(WorkerId)),
         0..3u32,
         1..4u32,
+        prop::option::weighted(0.3, 0..100_000u64),
     )
         .prop_map(
-            |(count, weight, priority, memory, labels, home, retries, loss_limit)| BatchSpec {
-                count,
-                weight,
-                priority,
-                memory,
-                labels,
-                home,
-                retries,
-                loss_limit,
+            |(count, weight, priority, memory, labels, home, retries, loss_limit, time_us)| {
+                BatchSpec {
+                    count,
+                    weight,
+                    priority,
+                    memory,
+                    time_us,
+                    labels,
+                    home,
+                    retries,
+                    loss_limit,
+                }
             },
         )
 }
 
 fn worker_spec() -> impl Strategy<Value = WorkerSpec> {
-    (0..4u32, 2..8u64, labels()).prop_map(|(slots, memory, labels)| WorkerSpec {
-        slots,
-        memory,
-        labels,
+    (0..4u32, 2..8u64, labels(), prop::option::of(stay())).prop_map(
+        |(slots, memory, labels, stay)| WorkerSpec {
+            slots,
+            memory,
+            labels,
+            stay,
+        },
+    )
+}
+
+fn stay() -> impl Strategy<Value = Stay> {
+    (0..200_000u64, 0..50_000u64).prop_map(|(left_us, reserve_us)| Stay {
+        left_us,
+        reserve_us,
     })
 }
 
