@@ -1,5 +1,7 @@
 //! What can be typed.
 
+mod fleet;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +13,8 @@ use crate::units::{
     parse_bytes, parse_change_of_bytes, parse_change_of_count, parse_change_of_duration,
     parse_count, parse_duration, parse_pair, parse_ranges,
 };
+
+pub use fleet::*;
 
 /// Run optimization jobs as WebAssembly modules, here or on other machines.
 #[derive(Debug, Parser)]
@@ -100,6 +104,8 @@ pub enum Command {
     Coordinator(CoordinatorArgs),
     /// Work for a coordinator
     Worker(WorkerArgs),
+    /// Start workers elsewhere: by ssh, on batch systems, under systemd and Kubernetes
+    Fleet(FleetArgs),
     /// Have workers finish what they run, and leave
     Drain(DrainArgs),
     /// Stop the coordinator

@@ -143,6 +143,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Shutdown(args) => commands::cluster::shutdown(&settings, args).await,
         Command::Coordinator(args) => commands::coordinator::run(&settings, args).await,
         Command::Worker(args) => commands::worker::run(&settings, args).await,
+        Command::Fleet(args) => commands::fleet::run(&settings, args).await,
         Command::Plugins(args) => commands::modules::plugins(args),
         Command::Check(args) => commands::modules::check(&settings, args).await,
         Command::New(args) => commands::modules::new(args),

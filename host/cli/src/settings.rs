@@ -212,6 +212,27 @@ impl Settings {
         }
     }
 
+    /// A token for workers that is at hand: in the file that the user names, in the access file, in the
+    /// coordinator's directory, or the one that this command was given.
+    pub fn worker_token(&self, file: Option<&Path>) -> Result<Option<Token>, Failure> {
+        if let Some(path) = file.filter(|path| !path.as_os_str().is_empty()) {
+            return read_token(&TokenSource::File(path.to_owned())).map(Some);
+        }
+        match &self.choice.place {
+            Place::File(path) => Ok(Some(AccessFile::read(path)?.token(Role::Worker, path)?)),
+            Place::Here if self.choice.token.is_none() => {
+                let path = dir::token_file(&self.dir, Role::Worker);
+                match path.exists() {
+                    true => read_token(&TokenSource::File(path)).map(Some),
+                    false => Ok(None),
+                }
+            }
+            Place::Here | Place::Name(_) => Ok(self
+                .token()?
+                .filter(|token| token.claims.role == Role::Worker)),
+        }
+    }
+
     /// A client of the coordinator that is configured.
     pub async fn client(&self) -> Result<Client, Failure> {
         self.connect_to(self.required_remote(Role::Client)?).await

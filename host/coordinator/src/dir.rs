@@ -228,15 +228,16 @@ impl StateDir {
         role: Role,
         credentials: &Credentials,
     ) -> Result<(PathBuf, Token), DirError> {
-        let path = self.path.join(format!("{role}.token"));
+        let path = token_file(&self.path, role);
         match fs::read_to_string(&path) {
             Ok(text) => {
                 let token = text.parse::<Token>();
                 let token = token.map_err(|_| DirError::Damaged(path.clone()))?;
-                if token.claims.role != role {
-                    return Err(DirError::Damaged(path));
+                let is_own = token.fingerprint == credentials.identity.fingerprint();
+                match token.claims.role == role && is_own {
+                    true => Ok((path, token)),
+                    false => Err(DirError::Damaged(path)),
                 }
-                Ok((path, token))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let issued = credentials
@@ -269,6 +270,11 @@ impl Credentials {
             authority: Authority::generate().map_err(|e| DirError::Io(IDENTITY.into(), e))?,
         })
     }
+}
+
+/// The file in the directory `path` with a token for a role.
+pub fn token_file(path: &Path, role: Role) -> PathBuf {
+    path.join(format!("{role}.token"))
 }
 
 /// How to reach the coordinator whose directory is `path`; `None` where none is running there.

@@ -17,8 +17,12 @@ use crate::{Coordinator, SOFTWARE, client};
 
 /// Longest name and label that a worker may have.
 const TEXT_MAX: usize = 64;
-/// Most labels; with them a thousand workers are listed in one message.
+/// Longest value of a label: as long as identities of batch jobs may be, which have host names in them.
+const VALUE_MAX: usize = 255;
+/// Most labels.
 const LABELS_MAX: usize = 16;
+/// Most bytes of all labels; with them a thousand workers are listed in one message.
+const LABEL_BYTES_MAX: usize = 2048;
 /// What a worker may hold per slot: what it may be handed ahead, and as much again in reports that
 /// are not stored yet.
 const HOLDS_PER_SLOT: usize = 4096;
@@ -45,7 +49,8 @@ pub(crate) async fn serve<S: Store>(
         && labels.len() <= LABELS_MAX
         && labels
             .iter()
-            .all(|(k, v)| k.len() <= TEXT_MAX && v.len() <= TEXT_MAX && !k.contains('\0'));
+            .all(|(k, v)| k.len() <= TEXT_MAX && v.len() <= VALUE_MAX && !k.contains('\0'))
+        && labels.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>() <= LABEL_BYTES_MAX;
     if !sensible {
         return link.close(CloseCode::Protocol, "unreasonable name, slots or labels");
     }

@@ -104,6 +104,12 @@ impl Leaving {
     }
 }
 
+/// What a worker that leaves `after` its begin says of its stay when it begins.
+pub fn whole_stay(after: Duration) -> Stay {
+    let begin = Instant::now();
+    Leaving::new(begin, after).stay(begin)
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

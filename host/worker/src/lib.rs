@@ -15,4 +15,5 @@ mod session;
 pub use blobs::BlobCache;
 pub use connect::{Ended, Target, WorkerError, run};
 pub use executor::Executor;
+pub use leaving::whole_stay;
 pub use session::{Drain, Worker};
