@@ -304,17 +304,15 @@ fn a_worker_takes_no_job_that_cannot_end_before_it_leaves() {
         let args = [
             "submit", &spin, "--jsonl", "--output", "json", "--memo", "off",
         ];
-        let deadline = ["--deadline", deadline];
-        let deadline = deadline
-            .iter()
-            .filter(|word| !word.is_empty() && deadline[1] != "");
+        let deadline = [["--deadline", deadline]];
+        let deadline = deadline.iter().filter(|pair| !pair[1].is_empty()).flatten();
         place.run_on(args.iter().chain(deadline), input).json()["batch"].to_string()
     };
     // Compiled before it counts.
     place.run_on(["run", &spin, "--json", "--local"], b"1").ok();
-    let stay = Duration::from_secs(12);
+    let stay = Duration::from_secs(30);
     let begin = Instant::now();
-    let mut worker = place.worker("brief", &["--leave-after", "12s"]);
+    let mut worker = place.worker("brief", &["--leave-after", "30s"]);
     let long = submit("1m", b"20\n");
     let short = submit("3s", b"20\n");
     place.run(["wait", &short]).ok();

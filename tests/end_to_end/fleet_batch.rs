@@ -196,7 +196,7 @@ fn case_36_failures_end_the_fleet_with_the_reason() {
             4,
             "Unable to contact slurm controller",
         ),
-        ("vanish squeue-hangs", 4, "no answer within"),
+        ("vanish squeue-hangs", 4, "did not answer within"),
         ("vanish squeue-empty", 1, "no worker had joined"),
     ] {
         let stage = Stage::new(mode);
@@ -321,6 +321,10 @@ fn case_36_a_fleet_works_on_a_real_slurm() {
     place.run(["wait", &batch]).ok();
     wait_for("them to be given back", || cluster.jobs().is_empty());
     assert!(workers(&place).is_empty());
+    assert!(
+        cluster.calls("scancel").is_empty(),
+        "they left by themselves"
+    );
 
     let endless = place.run_on(args, b"1000000000\n").json()["batch"].to_string();
     wait_for("a worker", || cluster.jobs().contains("RUNNING"));
