@@ -156,8 +156,10 @@ fn workers_here_end_with_their_fleet_and_finish_what_they_run() {
 
     let spin = guest("spin");
     place.run_on(["run", &spin, "--json"], b"1").ok();
-    let args = ["submit", &spin, "--jsonl", "--output", "json"];
-    let batch = place.run_on(args, b"300\n300\n20\n20\n").json()["batch"].to_string();
+    let args = [
+        "submit", &spin, "--jsonl", "--memo", "off", "--output", "json",
+    ];
+    let batch = place.run_on(args, b"2000\n2000\n20\n20\n").json()["batch"].to_string();
     wait_for("the jobs", || {
         workers(&place)
             .iter()

@@ -303,6 +303,7 @@ fn case_36_a_fleet_works_on_a_real_slurm() {
         "--idle-grace",
         "1s",
     ];
+    let vanish = ["--vanish-grace", "2s"];
     let pace = [
         "--submit-every",
         "100ms",
@@ -311,7 +312,7 @@ fn case_36_a_fleet_works_on_a_real_slurm() {
         "--observe-every",
         "200ms",
     ];
-    let mut fleet = place.start(args.iter().chain(&more).chain(&pace));
+    let mut fleet = place.start(args.iter().chain(&more).chain(&pace).chain(&vanish));
     let spin = guest("spin");
     let args = [
         "submit", &spin, "--jsonl", "--memo", "off", "--output", "json",

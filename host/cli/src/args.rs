@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use optwasm_client::{BatchId, Change, JobId, Profile, Role, WorkerId};
 
@@ -36,13 +37,18 @@ pub struct Cli {
     pub connect: ConnectArgs,
     /// Directory of this machine's coordinator [env: OPTWASM_DIR]
     /// [default: $XDG_STATE_HOME/optwasm]
-    #[arg(long, global = true, value_hint = ValueHint::DirPath)]
+    #[arg(long, global = true, value_parser = path(), value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
     /// Say more on stderr; twice for still more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// A path that may be set to nothing, which means not set.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// How to reach a coordinator.
@@ -53,13 +59,13 @@ pub struct ConnectArgs {
     pub connect: Option<String>,
     /// File that says where the coordinator is, and admits: `optwasm coordinator` writes it, others read
     /// it [env: OPTWASM_ACCESS]
-    #[arg(long, global = true, value_name = "FILE", conflicts_with = "connect", value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, value_parser = path(), value_name = "FILE", conflicts_with = "connect", value_hint = ValueHint::FilePath)]
     pub access_file: Option<PathBuf>,
     /// Coordinator of this name in the configuration file [env: OPTWASM_PROFILE]
     #[arg(short = 'P', long, global = true, value_name = "NAME")]
     pub connect_profile: Option<String>,
     /// File with the token [env: OPTWASM_TOKEN_FILE]; $OPTWASM_TOKEN holds the token itself
-    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, value_parser = path(), value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub token_file: Option<PathBuf>,
     /// How long to try to connect again when the connection to the coordinator is lost
     #[arg(long, global = true, env = "OPTWASM_PATIENCE", value_name = "DURATION", default_value = "2m", value_parser = parse_duration)]
