@@ -229,26 +229,25 @@ impl StateDir {
         credentials: &Credentials,
     ) -> Result<(PathBuf, Token), DirError> {
         let path = token_file(&self.path, role);
+        let fingerprint = credentials.identity.fingerprint();
         match fs::read_to_string(&path) {
             Ok(text) => {
                 let token = text.parse::<Token>();
                 let token = token.map_err(|_| DirError::Damaged(path.clone()))?;
-                let is_own = token.fingerprint == credentials.identity.fingerprint();
-                match token.claims.role == role && is_own {
-                    true => Ok((path, token)),
-                    false => Err(DirError::Damaged(path)),
+                // One of credentials that were here before admits nobody.
+                if token.claims.role == role && token.fingerprint == fingerprint {
+                    return Ok((path, token));
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let issued = credentials
-                    .authority
-                    .issue(credentials.identity.fingerprint(), role, 0)
-                    .map_err(|error| DirError::Io(path.clone(), error))?;
-                write_private(&path, format!("{}\n", issued.expose()).as_bytes())?;
-                Ok((path, issued))
-            }
-            Err(error) => Err(DirError::Io(path, error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(DirError::Io(path, error)),
         }
+        let issued = credentials
+            .authority
+            .issue(fingerprint, role, 0)
+            .map_err(|error| DirError::Io(path.clone(), error))?;
+        write_private(&path, format!("{}\n", issued.expose()).as_bytes())?;
+        Ok((path, issued))
     }
 
     /// Takes back what [`publish`](Self::publish) left.
@@ -404,6 +403,24 @@ mod tests {
         assert!(access(folder.path()).unwrap().is_none());
         dir.withdraw();
         assert!(access(folder.path()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_token_is_kept_for_as_long_as_it_admits() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(folder.path()).unwrap();
+        let credentials = dir.credentials().unwrap();
+        let (path, token) = dir.publish_token(Role::Worker, &credentials).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o077, 0);
+        let (_, again) = dir.publish_token(Role::Worker, &credentials).unwrap();
+        assert!(again == token && token.claims.role == Role::Worker);
+        fs::remove_file(folder.path().join(IDENTITY)).unwrap();
+        let others = dir.credentials().unwrap();
+        let (_, new) = dir.publish_token(Role::Worker, &others).unwrap();
+        assert_eq!(new.fingerprint, others.identity.fingerprint());
+        fs::write(&path, "nonsense").unwrap();
+        let damaged = dir.publish_token(Role::Worker, &others);
+        assert!(matches!(damaged, Err(DirError::Damaged(_))));
     }
 
     #[test]

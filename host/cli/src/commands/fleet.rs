@@ -34,19 +34,19 @@ pub async fn run(settings: &Settings, args: FleetArgs) -> Result<Exit, Failure> 
     }
 }
 
-/// Where workers run that are to reach the coordinator.
+/// From where workers reach the coordinator.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum From {
-    /// On this machine.
+enum Reach {
+    /// From this machine.
     Here,
-    /// On others.
+    /// From others.
     Elsewhere,
 }
 
 /// What each worker is started with.
 fn worker_spec(
     settings: &Settings,
-    from: From,
+    from: Reach,
     args: &FleetWorkerArgs,
 ) -> Result<WorkerSpec, Failure> {
     let connect = match &args.advertise {
@@ -54,8 +54,8 @@ fn worker_spec(
         None => {
             let (elsewhere, here) = settings.addresses()?;
             match from {
-                From::Here => here,
-                From::Elsewhere => {
+                Reach::Here => here,
+                Reach::Elsewhere => {
                     if elsewhere.starts_with("127.") || elsewhere.starts_with("[::1]") {
                         eprintln!(
                             "optwasm: the coordinator listens at {elsewhere}, which only this machine \
@@ -119,7 +119,7 @@ fn own_program() -> Result<PathBuf, Failure> {
         .map_err(|error| Failure::new(Exit::Storage, format!("this program's file: {error}")))
 }
 
-impl std::convert::From<WordError> for Failure {
+impl From<WordError> for Failure {
     fn from(error: WordError) -> Self {
         Self::usage(error)
     }

@@ -11,7 +11,7 @@ use optwasm_fleet::batch::{BatchError, Settings as BatchSettings};
 use tokio::sync::watch;
 
 use super::observer::Observer;
-use super::{From, own_program, worker_secret, worker_spec};
+use super::{Reach, own_program, worker_secret, worker_spec};
 use crate::args::{BatchSystemArgs, PaceArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::print;
@@ -58,7 +58,7 @@ pub async fn run(
 }
 
 fn job(settings: &Settings, system: System, args: &BatchSystemArgs) -> Result<JobSpec, Failure> {
-    let mut worker = worker_spec(settings, From::Elsewhere, &args.worker)?;
+    let mut worker = worker_spec(settings, Reach::Elsewhere, &args.worker)?;
     // A node may be shared with others' jobs, so what it has says little.
     worker.slots = worker.slots.or(args.cpus);
     let memory = args.job_memory.map(|bytes| (bytes / 5 * 4).to_string());

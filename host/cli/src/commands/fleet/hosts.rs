@@ -9,7 +9,7 @@ use optwasm_fleet::ssh::{Fleet, Report, Started, Stopped, programs};
 use optwasm_fleet::{HostError, Running, Ssh};
 use serde_json::{Value as Json, json};
 
-use super::{From, one_line, own_program, worker_secret, worker_spec};
+use super::{Reach, one_line, own_program, worker_secret, worker_spec};
 use crate::args::{Format, LogsArgs, ReachArgs, SshArgs, StatusArgs, StopArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{print, table};
@@ -26,7 +26,7 @@ pub(super) struct Line {
 pub async fn start(settings: &Settings, args: SshArgs) -> Result<Exit, Failure> {
     let hosts = read_hosts(&args.hosts)?;
     let fleet = reached(&args.name.fleet, &args.reach)?;
-    let worker = worker_spec(settings, From::Elsewhere, &args.worker)?;
+    let worker = worker_spec(settings, Reach::Elsewhere, &args.worker)?;
     let own: Vec<PathBuf> = if args.programs.is_empty() {
         vec![own_program()?]
     } else {

@@ -10,7 +10,7 @@ use optwasm_fleet::Children;
 use optwasm_fleet::ssh::Fleet;
 
 use super::hosts::{here, show, started};
-use super::{From, own_program, worker_secret, worker_spec};
+use super::{Reach, own_program, worker_secret, worker_spec};
 use crate::args::LocalArgs;
 use crate::exit::{Exit, Failure};
 use crate::run_batch::Signals;
@@ -18,7 +18,7 @@ use crate::settings::Settings;
 
 pub async fn run(settings: &Settings, args: LocalArgs) -> Result<Exit, Failure> {
     let fleet = Fleet::new(&args.name.fleet)?;
-    let worker = worker_spec(settings, From::Here, &args.worker)?;
+    let worker = worker_spec(settings, Reach::Here, &args.worker)?;
     let secret = worker_secret(settings, args.worker.worker_token_file.as_deref()).await?;
     let program = own_program()?;
     if args.detach {

@@ -3,14 +3,14 @@
 use optwasm_fleet::kubernetes::{Kind, Manifest};
 use optwasm_fleet::systemd::Unit;
 
-use super::{From, worker_spec};
+use super::{Reach, worker_spec};
 use crate::args::{K8sArgs, KindArg, SystemdArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::print;
 use crate::settings::Settings;
 
 pub fn systemd(settings: &Settings, args: SystemdArgs) -> Result<Exit, Failure> {
-    let worker = worker_spec(settings, From::Elsewhere, &args.worker)?;
+    let worker = worker_spec(settings, Reach::Elsewhere, &args.worker)?;
     let mut unit = Unit::new(worker, &args.program, &args.credential);
     unit.memory_max = args.memory_max;
     unit.stop_after = args.stop_after;
@@ -24,7 +24,7 @@ pub fn systemd(settings: &Settings, args: SystemdArgs) -> Result<Exit, Failure> 
 }
 
 pub fn k8s(settings: &Settings, args: K8sArgs) -> Result<Exit, Failure> {
-    let worker = worker_spec(settings, From::Elsewhere, &args.worker)?;
+    let worker = worker_spec(settings, Reach::Elsewhere, &args.worker)?;
     let mut manifest = Manifest::new(&args.name, worker, args.replicas, &args.image);
     manifest.kind = match args.kind {
         KindArg::Deployment => Kind::Deployment,
