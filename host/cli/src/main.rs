@@ -122,7 +122,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         command,
         ..
     } = cli;
-    let settings = settings::Settings::load(connect, dir)?;
+    // These have a directory of their own under that name, which is not the coordinator's.
+    let has_own = matches!(command, Command::Tune(_) | Command::Link(_));
+    let settings = settings::Settings::load(connect, dir.filter(|_| !has_own))?;
     match command {
         Command::Run(args) => commands::run::run(&settings, args).await,
         Command::Solve(args) => commands::solve::run(&settings, args).await,
