@@ -16,7 +16,7 @@ use std::time::Duration;
 use optwasm_coordinator::dir::{Credentials, Revocations};
 use optwasm_coordinator::{Config, Coordinator};
 use optwasm_protocol::message::{Instance, WorkerInfo};
-use optwasm_protocol::{ContentId, Role, Token, endpoint};
+use optwasm_protocol::{ContentId, Locator, Role, Token, endpoint};
 use optwasm_sandbox::{Sandbox, SandboxConfig};
 use optwasm_store::{MemoryStore, SqliteOptions, SqliteStore, Store};
 use optwasm_worker::{BlobCache, Drain, Executor, Target, Worker};
@@ -264,10 +264,10 @@ async fn worker(address: &str, token: &str, name: &str) {
         instance: instance(name),
         probe: String::new(),
     };
-    let target = Target::Remote {
-        address: address.parse().expect("the parent passes an address"),
-        token: token.parse().expect("the parent passes a token"),
-    };
+    let target = Target::Remote(Locator::Address(
+        address.parse().expect("the parent passes an address"),
+        token.parse().expect("the parent passes a token"),
+    ));
     let worker = Rc::new(Worker::new(info, executor, BlobCache::new(ROOM)));
     let (_drain, drained) = tokio::sync::watch::channel(Drain::No);
     let mut greeted = false;

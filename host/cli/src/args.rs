@@ -1,5 +1,6 @@
 //! What can be typed.
 
+mod fleet;
 pub mod ph;
 
 use std::net::SocketAddr;
@@ -7,6 +8,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use optwasm_client::{BatchId, Change, JobId, Limit, Namespace, Profile, Role, WorkerId};
 
@@ -15,6 +17,8 @@ use crate::units::{
     parse_change_of_duration, parse_count, parse_count_limit, parse_duration, parse_pair,
     parse_ranges,
 };
+
+pub use fleet::*;
 
 /// Run optimization jobs as WebAssembly modules, here or on other machines.
 #[derive(Debug, Parser)]
@@ -34,8 +38,9 @@ use crate::units::{
 pub struct Cli {
     #[command(flatten)]
     pub connect: ConnectArgs,
-    /// Directory of this machine's coordinator [default: $XDG_STATE_HOME/optwasm]
-    #[arg(long, global = true, env = "OPTWASM_DIR", value_hint = ValueHint::DirPath)]
+    /// Directory of this machine's coordinator [env: OPTWASM_DIR]
+    /// [default: $XDG_STATE_HOME/optwasm]
+    #[arg(long, global = true, value_parser = path(), value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
     /// Say more on stderr; twice for still more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -44,14 +49,26 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// A path that may be set to nothing, which means not set.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
 /// How to reach a coordinator.
 #[derive(Debug, Clone, Args)]
 pub struct ConnectArgs {
-    /// Coordinator to use [default: the one that runs on this machine]
-    #[arg(long, global = true, env = "OPTWASM_CONNECT", value_name = "HOST:PORT")]
+    /// Coordinator to use [env: OPTWASM_CONNECT] [default: the one that runs on this machine]
+    #[arg(long, global = true, value_name = "HOST:PORT")]
     pub connect: Option<String>,
-    /// File with the token; $OPTWASM_TOKEN holds the token itself
-    #[arg(long, global = true, env = "OPTWASM_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    /// File that says where the coordinator is, and admits: `optwasm coordinator` writes it, others read
+    /// it [env: OPTWASM_ACCESS]
+    #[arg(long, global = true, value_parser = path(), value_name = "FILE", conflicts_with = "connect", value_hint = ValueHint::FilePath)]
+    pub access_file: Option<PathBuf>,
+    /// Coordinator of this name in the configuration file [env: OPTWASM_PROFILE]
+    #[arg(short = 'P', long, global = true, value_name = "NAME")]
+    pub connect_profile: Option<String>,
+    /// File with the token [env: OPTWASM_TOKEN_FILE]; $OPTWASM_TOKEN holds the token itself
+    #[arg(long, global = true, value_parser = path(), value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub token_file: Option<PathBuf>,
     /// How long to try to connect again when the connection to the coordinator is lost
     #[arg(long, global = true, env = "OPTWASM_PATIENCE", value_name = "DURATION", default_value = "2m", value_parser = parse_duration)]
@@ -102,6 +119,8 @@ pub enum Command {
     Coordinator(CoordinatorArgs),
     /// Work for a coordinator
     Worker(WorkerArgs),
+    /// Start workers elsewhere: by ssh, on batch systems, under systemd and Kubernetes
+    Fleet(FleetArgs),
     /// Have workers finish what they run, and leave
     Drain(DrainArgs),
     /// Stop the coordinator
@@ -683,6 +702,12 @@ pub struct StartArgs {
     /// Where to listen; port 0 takes a free one
     #[arg(long, default_value = "0.0.0.0:4710", env = "OPTWASM_LISTEN")]
     pub listen: SocketAddr,
+    /// How other machines reach it [default: this machine's name, or the address to listen on]
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub advertise: Option<String>,
+    /// Let the access file admit clients, too, and not only workers
+    #[arg(long, requires = "access_file")]
+    pub access_clients: bool,
     /// Most that batches, results and blobs may occupy; beyond it new work is refused
     #[arg(long, default_value = "1TiB", value_parser = parse_bytes)]
     pub max_store: u64,
@@ -748,6 +773,9 @@ pub struct WorkerArgs {
     /// Leave after so long without work, counted from connecting
     #[arg(long, value_parser = parse_duration)]
     pub idle_timeout: Option<Duration>,
+    /// Leave after so long, and take no job before that cannot end by then
+    #[arg(long, value_parser = parse_duration)]
+    pub leave_after: Option<Duration>,
     /// Where compiled modules are kept [default: $XDG_CACHE_HOME/optwasm]
     #[arg(long, env = "OPTWASM_CACHE_DIR", value_hint = ValueHint::DirPath)]
     pub cache_dir: Option<PathBuf>,

@@ -4,6 +4,7 @@ pub mod batches;
 pub mod cluster;
 pub mod coordinator;
 pub mod explain;
+pub mod fleet;
 pub mod maintenance;
 pub mod modules;
 pub mod namespaces;

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use optwasm_client::{ClientError, ErrorCode, Outcome};
 use optwasm_coordinator::dir::DirError;
+use optwasm_protocol::access::AccessError;
 use optwasm_protocol::endpoint::EndpointError;
 use optwasm_protocol::handshake::{HandshakeError, RefusalCode};
+use optwasm_protocol::locate::LocateError;
 use optwasm_store::StoreError;
 use optwasm_worker::WorkerError;
 
@@ -110,6 +112,7 @@ impl fmt::Display for Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {
+            ClientError::Locate(error) => error.into(),
             ClientError::Connect(error) => error.into(),
             ClientError::Handshake(error) => error.into(),
             ClientError::Lost(_) => Self::new(Exit::Unreachable, error)
@@ -144,6 +147,43 @@ impl From<ClientError> for Failure {
                     _ => failure,
                 }
             }
+        }
+    }
+}
+
+impl From<LocateError> for Failure {
+    fn from(error: LocateError) -> Self {
+        match error {
+            LocateError::Name(..) => Self::new(Exit::Unreachable, error)
+                .next("Name it otherwise with --connect HOST:PORT"),
+            LocateError::File(error) => error.into(),
+        }
+    }
+}
+
+impl From<AccessError> for Failure {
+    fn from(error: AccessError) -> Self {
+        let (exit, next) = match &error {
+            AccessError::Missing(path) => (
+                Exit::Unreachable,
+                format!(
+                    "Start a coordinator with: optwasm coordinator --access-file {}",
+                    path.display()
+                ),
+            ),
+            AccessError::Io(..) => (Exit::Storage, String::new()),
+            AccessError::Malformed(_) => (Exit::Usage, String::new()),
+            AccessError::WorkersOnly(_) => (
+                Exit::Unauthorized,
+                "Start its coordinator with --access-clients, or name a token with --token-file"
+                    .to_owned(),
+            ),
+        };
+        let failure = Self::new(exit, error);
+        if next.is_empty() {
+            failure
+        } else {
+            failure.next(next)
         }
     }
 }

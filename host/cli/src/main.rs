@@ -3,12 +3,13 @@
 //! [`args`] says what can be typed, [`commands`] does it, one module a command; [`callers`] is what
 //! this program does under other names; [`exit`] turns
 //! whatever goes wrong into one line, what to type next, and an exit code. [`settings`] finds out
-//! where things are and whom to talk to; [`probe`] what this machine computes like; [`inputs`], [`output`] and [`progress`] are what comes in,
+//! where things are and whom to talk to, [`discovery`] where several places say so; [`probe`] what this machine computes like; [`inputs`], [`output`] and [`progress`] are what comes in,
 //! what goes out, and what is shown meanwhile.
 
 mod args;
 mod callers;
 mod commands;
+mod discovery;
 mod exit;
 mod inputs;
 mod output;
@@ -121,7 +122,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         command,
         ..
     } = cli;
-    let settings = settings::Settings::load(connect, dir)?;
+    // These have a directory of their own under that name, which is not the coordinator's.
+    let has_own = matches!(command, Command::Tune(_) | Command::Link(_));
+    let settings = settings::Settings::load(connect, dir.filter(|_| !has_own))?;
     match command {
         Command::Run(args) => commands::run::run(&settings, args).await,
         Command::Solve(args) => commands::solve::run(&settings, args).await,
@@ -145,6 +148,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Shutdown(args) => commands::cluster::shutdown(&settings, args).await,
         Command::Coordinator(args) => commands::coordinator::run(&settings, args).await,
         Command::Worker(args) => commands::worker::run(&settings, args).await,
+        Command::Fleet(args) => commands::fleet::run(&settings, args).await,
         Command::Plugins(args) => commands::modules::plugins(args),
         Command::Check(args) => commands::modules::check(&settings, args).await,
         Command::New(args) => commands::modules::new(args),

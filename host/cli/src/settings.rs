@@ -1,18 +1,25 @@
-//! Where things are, and whom to talk to: flag, then environment, then file, then default.
+//! Where things are, and whom to talk to: flag, then environment, then file, then default; which of them
+//! means what coordinator is [`discovery`](crate::discovery).
 
+use std::collections::BTreeMap;
+use std::env::VarError;
+use std::ffi::OsStr;
+use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use etcetera::BaseStrategy;
-use optwasm_client::{Client, LocalConfig, Token};
-use optwasm_coordinator::dir;
+use optwasm_client::{Client, LocalConfig, Locator, Role, Token};
+use optwasm_coordinator::dir::{self, Access};
 use optwasm_protocol::ContentId;
+use optwasm_protocol::access::AccessFile;
 use optwasm_sandbox::{Compiler, SandboxConfig};
 use serde::Deserialize;
 
 use crate::COMPILE;
 use crate::args::ConnectArgs;
+use crate::discovery::{self, Choice, Layer, Place, TokenSource};
 use crate::exit::{Exit, Failure};
 
 /// `$XDG_CONFIG_HOME/optwasm/config.toml`.
@@ -21,10 +28,35 @@ use crate::exit::{Exit, Failure};
 struct File {
     /// As `--connect`.
     connect: Option<String>,
+    /// As `--access-file`.
+    access_file: Option<PathBuf>,
     /// As `--token-file`.
     token_file: Option<PathBuf>,
     /// As `--dir`.
     dir: Option<PathBuf>,
+    /// Coordinators that `--connect-profile` names.
+    #[serde(default)]
+    profile: BTreeMap<String, Profile>,
+}
+
+/// A coordinator that has a name.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Profile {
+    connect: Option<String>,
+    access_file: Option<PathBuf>,
+    token_file: Option<PathBuf>,
+    dir: Option<PathBuf>,
+}
+
+impl Profile {
+    fn layer(&self) -> Layer {
+        Layer {
+            connect: self.connect.clone(),
+            access_file: self.access_file.clone(),
+            token: self.token_file.clone().map(TokenSource::File),
+        }
+    }
 }
 
 /// What holds for every command.
@@ -36,16 +68,11 @@ pub struct Settings {
     pub cache_dir: PathBuf,
     /// How long to try to connect again.
     pub patience: Duration,
-    connect: Option<String>,
-    token_file: Option<PathBuf>,
-    /// The token file that the configuration names, which an environment variable overrides.
-    configured_token_file: Option<PathBuf>,
-}
-
-/// A coordinator and what admits to it.
-pub struct Remote {
-    pub address: SocketAddr,
-    pub token: Token,
+    /// The access file that a flag names, which a coordinator that is started writes.
+    pub access_flag: Option<PathBuf>,
+    choice: Choice,
+    /// The nearest token, whatever place it is for.
+    nearest_token: Option<TokenSource>,
 }
 
 impl Settings {
@@ -53,84 +80,111 @@ impl Settings {
         let base = etcetera::base_strategy::Xdg::new()
             .map_err(|_| Failure::usage("there is no home directory: set $HOME, or use --dir"))?;
         let path = base.config_dir().join("optwasm/config.toml");
-        let file = match std::fs::read_to_string(&path) {
-            Ok(text) => toml::from_str(&text)
-                .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?,
-            Err(_) => File::default(),
+        let file = read_config(&path)?;
+        let profile = |name: Option<String>| match name {
+            None => Ok(Profile::default()),
+            Some(name) => file.profile.get(&name).cloned().ok_or_else(|| {
+                let known: Vec<&str> = file.profile.keys().map(String::as_str).collect();
+                Failure::usage(format!("{} has no profile `{name}`", path.display())).next(
+                    match known.is_empty() {
+                        true => format!("Add a section [profile.{name}] to it"),
+                        false => format!("There are: {}", known.join(", ")),
+                    },
+                )
+            }),
         };
+        // Set to nothing means not set.
+        let profile_flag = profile(connect.connect_profile.filter(|name| !name.is_empty()))?;
+        let profile_env = profile(environment("OPTWASM_PROFILE")?)?;
+        let access_flag = connect.access_file.filter(is_set);
+        let token_file = connect.token_file.filter(is_set);
+        let token_file_env = environment("OPTWASM_TOKEN_FILE")?.map(PathBuf::from);
+        let token_env = environment("OPTWASM_TOKEN")?.map(TokenSource::Text);
+        let layers = [
+            Layer {
+                connect: connect.connect.filter(|name| !name.is_empty()),
+                access_file: access_flag.clone(),
+                token: token_file.map(TokenSource::File),
+            },
+            profile_flag.layer(),
+            Layer {
+                connect: environment("OPTWASM_CONNECT")?,
+                access_file: environment("OPTWASM_ACCESS")?.map(PathBuf::from),
+                token: token_file_env.map(TokenSource::File).or(token_env),
+            },
+            profile_env.layer(),
+            Layer {
+                connect: file.connect,
+                access_file: file.access_file,
+                token: file.token_file.map(TokenSource::File),
+            },
+        ];
+        let choice = discovery::choose(&layers);
+        if let Place::Name(name) = &choice.place
+            && !discovery::is_address(name)
+        {
+            return Err(Failure::usage(format!(
+                "`{name}` is not of the form HOST:PORT"
+            )));
+        }
+        let dirs = [
+            dir,
+            profile_flag.dir,
+            environment("OPTWASM_DIR")?.map(PathBuf::from),
+            profile_env.dir,
+            file.dir,
+        ];
         let state = base.state_dir().unwrap_or_else(|| base.data_dir());
         Ok(Self {
-            dir: dir.or(file.dir).unwrap_or_else(|| state.join("optwasm")),
+            dir: dirs
+                .into_iter()
+                .flatten()
+                .find(is_set)
+                .unwrap_or_else(|| state.join("optwasm")),
             cache_dir: std::env::var_os("OPTWASM_CACHE_DIR")
                 .map_or_else(|| base.cache_dir().join("optwasm"), PathBuf::from)
                 .join("modules"),
             patience: connect.patience,
-            // Set to nothing means not set.
-            connect: connect
-                .connect
-                .filter(|name| !name.is_empty())
-                .or(file.connect),
-            token_file: connect.token_file,
-            configured_token_file: file.token_file,
+            access_flag,
+            choice,
+            nearest_token: layers.iter().find_map(|layer| layer.token.clone()),
         })
     }
 
     /// The token that the user named: by a file, or in the environment.
     pub fn token(&self) -> Result<Option<Token>, Failure> {
-        let text = if let Some(path) = &self.token_file {
-            read_token(path)?
-        } else if let Ok(text) = std::env::var("OPTWASM_TOKEN") {
-            text
-        } else if let Some(path) = &self.configured_token_file {
-            read_token(path)?
-        } else {
-            return Ok(None);
-        };
-        let token = text.parse::<Token>();
-        token
-            .map(Some)
-            .map_err(|error| Failure::new(Exit::Unauthorized, error))
+        self.nearest_token.as_ref().map(read_token).transpose()
     }
 
-    /// The coordinator that is configured: named by the user, or running on this machine.
-    pub fn remote(&self) -> Result<Option<Remote>, Failure> {
-        let token = self.token()?;
-        if self.connect.is_none() || token.is_none() {
-            let access = dir::access(&self.dir)?;
-            return match (&self.connect, access) {
-                (None, None) => Ok(None),
-                (None, Some(access)) => Ok(Some(Remote {
-                    address: access.address,
-                    token: match token {
-                        Some(token) => token,
-                        None => access.token.parse().map_err(Failure::usage)?,
-                    },
-                })),
-                (Some(name), Some(access)) if resolve(name)? == access.address => {
-                    Ok(Some(Remote {
-                        address: access.address,
-                        token: access.token.parse().map_err(Failure::usage)?,
-                    }))
-                }
-                (Some(name), _) => Err(Failure::new(
+    /// The coordinator that is configured, as `role` is to find it: named by the user, or running on
+    /// this machine.
+    pub fn remote(&self, role: Role) -> Result<Option<Locator>, Failure> {
+        let token = self.choice.token.as_ref().map(read_token).transpose()?;
+        match (&self.choice.place, token) {
+            (Place::Name(name), Some(token)) => Ok(Some(Locator::Name(name.clone(), token))),
+            (Place::Name(name), None) => match dir::access(&self.dir)? {
+                Some(access) if stands_for(name, access.address) => local(&access, None).map(Some),
+                _ => Err(Failure::new(
                     Exit::Unauthorized,
                     format!("connecting to {name} needs a token"),
                 )
                 .next("Put it into a file and name that with --token-file, or set $OPTWASM_TOKEN")),
-            };
+            },
+            (Place::File(path), token) => Ok(Some(Locator::File {
+                path: path.clone(),
+                role,
+                token,
+            })),
+            (Place::Here, token) => match dir::access(&self.dir)? {
+                Some(access) => local(&access, token).map(Some),
+                None => Ok(None),
+            },
         }
-        let (Some(name), Some(token)) = (&self.connect, token) else {
-            return Ok(None);
-        };
-        Ok(Some(Remote {
-            address: resolve(name)?,
-            token,
-        }))
     }
 
     /// The coordinator that is configured, where there has to be one.
-    pub fn required_remote(&self) -> Result<Remote, Failure> {
-        self.remote()?.ok_or_else(|| {
+    pub fn required_remote(&self, role: Role) -> Result<Locator, Failure> {
+        self.remote(role)?.ok_or_else(|| {
             Failure::new(
                 Exit::Unreachable,
                 "no coordinator is running on this machine",
@@ -139,15 +193,54 @@ impl Settings {
         })
     }
 
+    /// `HOST:PORT` of the coordinator that is configured, as other machines reach it, and as this one
+    /// does.
+    pub fn addresses(&self) -> Result<(String, String), Failure> {
+        match &self.choice.place {
+            Place::Name(name) => Ok((name.clone(), name.clone())),
+            Place::File(path) => {
+                let address = AccessFile::read(path)?.address;
+                Ok((address.clone(), address))
+            }
+            Place::Here => match dir::access(&self.dir)? {
+                Some(access) => Ok((access.advertised, access.address.to_string())),
+                None => Err(self.required_remote(Role::Client).map_or_else(
+                    |failure| failure,
+                    |_| Failure::new(Exit::Unreachable, "the coordinator ended"),
+                )),
+            },
+        }
+    }
+
+    /// A token for workers that is at hand: in the file that the user names, in the access file, in the
+    /// coordinator's directory, or the one that this command was given.
+    pub fn worker_token(&self, file: Option<&Path>) -> Result<Option<Token>, Failure> {
+        if let Some(path) = file.filter(|path| !path.as_os_str().is_empty()) {
+            return read_token(&TokenSource::File(path.to_owned())).map(Some);
+        }
+        match &self.choice.place {
+            Place::File(path) => Ok(Some(AccessFile::read(path)?.token(Role::Worker, path)?)),
+            Place::Here if self.choice.token.is_none() => {
+                let path = dir::token_file(&self.dir, Role::Worker);
+                match path.exists() {
+                    true => read_token(&TokenSource::File(path)).map(Some),
+                    false => Ok(None),
+                }
+            }
+            Place::Here | Place::Name(_) => Ok(self
+                .token()?
+                .filter(|token| token.claims.role == Role::Worker)),
+        }
+    }
+
     /// A client of the coordinator that is configured.
     pub async fn client(&self) -> Result<Client, Failure> {
-        let remote = self.required_remote()?;
-        self.connect_to(&remote).await
+        self.connect_to(self.required_remote(Role::Client)?).await
     }
 
     /// A client of that coordinator.
-    pub async fn connect_to(&self, remote: &Remote) -> Result<Client, Failure> {
-        let mut client = Client::connect(remote.address, &remote.token).await?;
+    pub async fn connect_to(&self, remote: Locator) -> Result<Client, Failure> {
+        let mut client = Client::find(remote).await?;
         client.patience(self.patience);
         Ok(client)
     }
@@ -188,23 +281,68 @@ pub fn cores() -> u32 {
 /// Largest file that is read in search of a token.
 const TOKEN_FILE_MAX: u64 = 4096;
 
-fn read_token(path: &Path) -> Result<String, Failure> {
-    use std::io::Read;
-    let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(TOKEN_FILE_MAX).read_to_string(&mut text))
-        .map_err(|error| Failure::new(Exit::NotFound, format!("{}: {error}", path.display())))?;
-    Ok(text)
+fn read_token(source: &TokenSource) -> Result<Token, Failure> {
+    let text = match source {
+        TokenSource::Text(text) => text.clone(),
+        TokenSource::File(path) => {
+            let mut text = String::new();
+            std::fs::File::open(path)
+                .and_then(|file| file.take(TOKEN_FILE_MAX).read_to_string(&mut text))
+                .map_err(|error| {
+                    Failure::new(Exit::NotFound, format!("{}: {error}", path.display()))
+                })?;
+            text
+        }
+    };
+    let token = text.parse::<Token>();
+    token.map_err(|error| Failure::new(Exit::Unauthorized, error))
 }
 
-/// The address that `HOST:PORT` stands for; IPv4 first, which listens by default.
-fn resolve(name: &str) -> Result<SocketAddr, Failure> {
-    let found = name
-        .to_socket_addrs()
-        .map_err(|error| Failure::new(Exit::Unreachable, format!("{name}: {error}")))?;
-    let mut all: Vec<SocketAddr> = found.collect();
-    all.sort_by_key(|address| !address.is_ipv4());
-    all.first()
-        .copied()
-        .ok_or_else(|| Failure::new(Exit::Unreachable, format!("{name} has no address")))
+/// The configuration file; nothing where there is none.
+fn read_config(path: &Path) -> Result<File, Failure> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        // Not a directory: $HOME is /dev/null, or the like.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(File::default());
+        }
+        Err(error) => {
+            return Err(Failure::usage(format!("{}: {error}", path.display()))
+                .next("Make it readable, or choose another folder with $XDG_CONFIG_HOME"));
+        }
+    };
+    toml::from_str(&text).map_err(|error| {
+        let text = format!("{}: {}", path.display(), error.to_string().trim_end());
+        Failure::usage(text)
+            .next("Correct it. Its keys are listed in docs/operations.md, section 5")
+    })
+}
+
+/// A variable of the environment; set to nothing means not set.
+fn environment(name: &str) -> Result<Option<String>, Failure> {
+    match std::env::var(name) {
+        Ok(text) if text.is_empty() => Ok(None),
+        Ok(text) => Ok(Some(text)),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => Err(Failure::usage(format!("${name} is not UTF-8"))),
+    }
+}
+
+fn is_set(path: &impl AsRef<OsStr>) -> bool {
+    !path.as_ref().is_empty()
+}
+
+/// The coordinator that runs on this machine.
+fn local(access: &Access, token: Option<Token>) -> Result<Locator, Failure> {
+    let token = match token {
+        Some(token) => token,
+        None => access.token.parse().map_err(Failure::usage)?,
+    };
+    Ok(Locator::Address(access.address, token))
+}
+
+/// Whether `HOST:PORT` stands for this address.
+fn stands_for(name: &str, address: SocketAddr) -> bool {
+    name.to_socket_addrs()
+        .is_ok_and(|mut found| found.any(|one| one == address))
 }

@@ -1,7 +1,6 @@
 //! The connection behind a client: made, and made again when it is lost.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use optwasm_protocol::backoff::Backoff;
 use optwasm_protocol::endpoint::{self, EndpointError};
 use optwasm_protocol::handshake::{self, HandshakeError, Intent, RefusalCode};
 use optwasm_protocol::link::CloseCode;
-use optwasm_protocol::{Link, Token};
+use optwasm_protocol::{Link, Locator};
 
 use crate::{ClientError, SOFTWARE};
 
@@ -18,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Connection {
     /// `None` within the process, where nothing is lost but with it.
-    remote: Option<(SocketAddr, Token)>,
+    remote: Option<Locator>,
     current: Mutex<Current>,
     pub(crate) patience: Duration,
 }
@@ -32,10 +31,10 @@ struct Current {
 }
 
 impl Connection {
-    pub(crate) async fn remote(address: SocketAddr, token: &Token) -> Result<Self, ClientError> {
-        let (endpoint, link) = connect(address, token).await?;
+    pub(crate) async fn remote(locator: Locator) -> Result<Self, ClientError> {
+        let (endpoint, link) = connect(&locator).await?;
         Ok(Self {
-            remote: Some((address, token.clone())),
+            remote: Some(locator),
             current: Mutex::new(Current {
                 link,
                 endpoint: Some(endpoint),
@@ -123,7 +122,7 @@ impl Connection {
         error: ClientError,
         since: Instant,
     ) -> Result<(), ClientError> {
-        let Some((address, token)) = &self.remote else {
+        let Some(locator) = &self.remote else {
             return Err(error);
         };
         let mut backoff = Backoff::default();
@@ -132,8 +131,8 @@ impl Connection {
             if self.current().number != number {
                 return Ok(());
             }
-            tracing::debug!("connecting to {address} again: {error}");
-            match connect(*address, token).await {
+            tracing::debug!("connecting again: {error}");
+            match connect(locator).await {
                 Ok((endpoint, link)) => {
                     let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
                     if current.number == number {
@@ -161,19 +160,20 @@ impl Connection {
     }
 }
 
-async fn connect(
-    address: SocketAddr,
-    token: &Token,
-) -> Result<(quinn::Endpoint, Link), ClientError> {
+/// Connects to where the coordinator is now.
+async fn connect(locator: &Locator) -> Result<(quinn::Endpoint, Link), ClientError> {
+    let (address, token) = locator.locate().await?;
     let (endpoint, connection) = endpoint::connect(address, token.fingerprint).await?;
     let link = Link::Quic(connection);
-    handshake::introduce(&link, Some(token), SOFTWARE, Intent::Client).await?;
+    handshake::introduce(&link, Some(&token), SOFTWARE, Intent::Client).await?;
     Ok((endpoint, link))
 }
 
 /// Whether the same attempt may succeed a little later.
 fn is_temporary(error: &ClientError) -> bool {
     match error {
+        // A coordinator that is started again writes its file anew, and name servers have bad moments.
+        ClientError::Locate(_) => true,
         ClientError::Connect(error) => matches!(error, EndpointError::Unreachable(..)),
         ClientError::Handshake(HandshakeError::Refused(refusal)) => {
             refusal.code == RefusalCode::Busy

@@ -41,6 +41,7 @@ use optwasm_protocol::handshake::HandshakeError;
 #[cfg(feature = "local")]
 use optwasm_protocol::handshake::{self, Intent};
 use optwasm_protocol::link::LinkError;
+use optwasm_protocol::locate::LocateError;
 use optwasm_protocol::message::{Request, RequestError, Response, SubmitPart};
 use optwasm_protocol::transfer::{self, TransferError};
 use optwasm_protocol::{BLOB_MAX, INLINE_MAX, Link, Stream};
@@ -52,13 +53,13 @@ pub use local::LocalConfig;
 pub use map::{JobFailed, Mapped, zip};
 pub use optwasm_protocol::message::{
     AttemptEnd, BatchSpec, BatchStatus, Change, CoordinatorStatus, Ending, ErrorCode, Explanation,
-    Instance, LimitsChange, Memo, Order, Phase, Which, WorkerInfo, WorkerStatus,
+    Instance, LimitsChange, Memo, Offer, Order, Phase, Stay, Which, WorkerInfo, WorkerStatus,
 };
 pub use optwasm_protocol::namespace::Limit;
 pub use optwasm_protocol::{
-    BatchId, ContentId, Incumbent, Instances, JobId, Limits, LogRecord, Namespace, NamespaceStatus,
-    Outcome, Payload, Profile, Quota, QuotaChange, Report, Role, Seed, Template, Token, Usage,
-    WorkerId,
+    BatchId, ContentId, Incumbent, Instances, JobId, Limits, Locator, LogRecord, Namespace,
+    NamespaceStatus, Outcome, Payload, Profile, Quota, QuotaChange, Report, Role, Seed, Template,
+    Token, Usage, WorkerId,
 };
 pub use pool::{Pool, Scattered, Seat};
 
@@ -68,6 +69,9 @@ const SOFTWARE: &str = concat!("optwasm-client/", env!("CARGO_PKG_VERSION"));
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
+    /// The coordinator was not found: its name stands for nothing, or its access file is of no use.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
     /// There is no connection: nobody answers, it is another coordinator or another version.
     #[error(transparent)]
     Connect(#[from] EndpointError),
@@ -165,8 +169,18 @@ impl Client {
     ///
     /// [`ClientError::Connect`] and [`ClientError::Handshake`].
     pub async fn connect(address: SocketAddr, token: &Token) -> Result<Self, ClientError> {
+        Self::find(Locator::Address(address, token.clone())).await
+    }
+
+    /// Connects to a coordinator that may move: each time that the connection has to be made again, it
+    /// is looked for anew.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Locate`], [`ClientError::Connect`] and [`ClientError::Handshake`].
+    pub async fn find(locator: Locator) -> Result<Self, ClientError> {
         Ok(Self {
-            connection: Connection::remote(address, token).await?,
+            connection: Connection::remote(locator).await?,
             #[cfg(feature = "local")]
             _local: None,
         })
@@ -499,6 +513,19 @@ impl Client {
     pub async fn status(&self) -> Result<CoordinatorStatus, ClientError> {
         match self.request(&Request::Status).await?.0 {
             Response::Status(status) => Ok(*status),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// How many jobs wait that a worker with this offer could take.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn demand(&self, offer: Offer) -> Result<u64, ClientError> {
+        let offer = Box::new(offer);
+        match self.request(&Request::Demand(offer)).await?.0 {
+            Response::Demand(jobs) => Ok(jobs),
             _ => Err(ClientError::Unexpected),
         }
     }

@@ -133,6 +133,7 @@ fn batch_of(request: &Request) -> Option<BatchId> {
         | Request::SetQuota(..)
         | Request::RevokeToken(_)
         | Request::Status
+        | Request::Demand(_)
         | Request::DrainWorker(_)
         | Request::Drain
         | Request::Shutdown { .. } => None,
@@ -237,6 +238,7 @@ fn allows(role: Role, request: &Request) -> bool {
         | Request::Explain(_)
         | Request::Namespaces
         | Request::Status
+        | Request::Demand(_)
         | Request::Workers => role != Role::Worker,
         Request::IssueToken(..)
         | Request::IssueTokenOf(..)
@@ -393,6 +395,9 @@ async fn answer<S: Store>(
             Response::Explained(Box::new(explanation.ok_or_else(|| no_job(job))?))
         }
         Request::Status => Response::Status(Box::new(coordinator.status(caller.scope()))),
+        Request::Demand(offer) => {
+            Response::Demand(inner.hub.borrow().demand(&offer, caller.scope()))
+        }
         Request::DrainWorker(worker) => {
             if !inner.hub.borrow_mut().drain_worker(inner.now(), worker) {
                 let message = format!("there is no worker {worker}");

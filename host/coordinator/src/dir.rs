@@ -6,6 +6,7 @@
 //! | `identity` | certificate, private key and token authority; secret |
 //! | `revoked` | names of revoked tokens, one a line |
 //! | `worker.token` | a token for workers, to copy to other machines; secret |
+//! | `client.token` | a token for clients, where an access file was to admit them; secret |
 //! | `access.json` | address and administrator token of the running coordinator; secret |
 //!
 //! The directory belongs to its user alone (0700), its files too (0600).
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use optwasm_protocol::Identity;
 use optwasm_protocol::endpoint::EndpointError;
-use optwasm_protocol::token::{Authority, Role};
+use optwasm_protocol::token::{Authority, Role, Token};
 use serde::{Deserialize, Serialize};
 
 /// Why a coordinator's directory cannot be used.
@@ -68,8 +69,11 @@ struct IdentityFile {
 /// How those on the same machine reach a running coordinator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Access {
-    /// Where it listens.
+    /// Where it listens, as this machine reaches it.
     pub address: SocketAddr,
+    /// `HOST:PORT`, as other machines reach it.
+    #[serde(default)]
+    pub advertised: String,
     /// A token for the role `admin`, as text. It is secret.
     pub token: String,
     /// Its process.
@@ -79,6 +83,7 @@ pub struct Access {
 const IDENTITY: &str = "identity";
 const REVOKED: &str = "revoked";
 const WORKER_TOKEN: &str = "worker.token";
+const CLIENT_TOKEN: &str = "client.token";
 const ACCESS: &str = "access.json";
 
 impl StateDir {
@@ -117,7 +122,7 @@ impl StateDir {
     ///
     /// [`DirError::Io`].
     pub fn copy_identity(from: &Path, to: &Path) -> Result<(), DirError> {
-        for name in [IDENTITY, REVOKED, WORKER_TOKEN] {
+        for name in [IDENTITY, REVOKED, WORKER_TOKEN, CLIENT_TOKEN] {
             let source = from.join(name);
             match fs::read(&source) {
                 Ok(bytes) => write_private(&to.join(name), &bytes)?,
@@ -179,12 +184,17 @@ impl StateDir {
         })
     }
 
-    /// Lets those on this machine know how to reach the coordinator at `address`.
+    /// Lets those on this machine know how to reach the coordinator at `address`, and how others do.
     ///
     /// # Errors
     ///
     /// [`DirError::Io`].
-    pub fn publish(&self, address: SocketAddr, credentials: &Credentials) -> Result<(), DirError> {
+    pub fn publish(
+        &self,
+        address: SocketAddr,
+        advertised: &str,
+        credentials: &Credentials,
+    ) -> Result<(), DirError> {
         let path = self.path.join(ACCESS);
         let issued = credentials
             .authority
@@ -192,6 +202,7 @@ impl StateDir {
             .map_err(|error| DirError::Io(path.clone(), error))?;
         let access = Access {
             address,
+            advertised: advertised.to_owned(),
             token: issued.expose(),
             pid: std::process::id(),
         };
@@ -206,21 +217,37 @@ impl StateDir {
         }
     }
 
-    /// Makes a token for workers, where there is none yet; returns the file that holds it.
+    /// The token for a role that is kept here for handing on, made where there is none yet, and the file
+    /// that holds it, `ROLE.token`.
     ///
     /// # Errors
     ///
-    /// [`DirError::Io`].
-    pub fn publish_worker_token(&self, credentials: &Credentials) -> Result<PathBuf, DirError> {
-        let path = self.path.join(WORKER_TOKEN);
-        if !path.exists() {
-            let issued = credentials
-                .authority
-                .issue(credentials.identity.fingerprint(), Role::Worker, 0)
-                .map_err(|error| DirError::Io(path.clone(), error))?;
-            write_private(&path, format!("{}\n", issued.expose()).as_bytes())?;
+    /// [`DirError::Io`], and [`DirError::Damaged`] where the file holds something else.
+    pub fn publish_token(
+        &self,
+        role: Role,
+        credentials: &Credentials,
+    ) -> Result<(PathBuf, Token), DirError> {
+        let path = token_file(&self.path, role);
+        let fingerprint = credentials.identity.fingerprint();
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let token = text.parse::<Token>();
+                let token = token.map_err(|_| DirError::Damaged(path.clone()))?;
+                // One of credentials that were here before admits nobody.
+                if token.claims.role == role && token.fingerprint == fingerprint {
+                    return Ok((path, token));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(DirError::Io(path, error)),
         }
-        Ok(path)
+        let issued = credentials
+            .authority
+            .issue(fingerprint, role, 0)
+            .map_err(|error| DirError::Io(path.clone(), error))?;
+        write_private(&path, format!("{}\n", issued.expose()).as_bytes())?;
+        Ok((path, issued))
     }
 
     /// Takes back what [`publish`](Self::publish) left.
@@ -242,6 +269,11 @@ impl Credentials {
             authority: Authority::generate().map_err(|e| DirError::Io(IDENTITY.into(), e))?,
         })
     }
+}
+
+/// The file in the directory `path` with a token for a role.
+pub fn token_file(path: &Path, role: Role) -> PathBuf {
+    path.join(format!("{role}.token"))
 }
 
 /// How to reach the coordinator whose directory is `path`; `None` where none is running there.
@@ -358,7 +390,7 @@ mod tests {
         let credentials = dir.credentials().unwrap();
         assert!(access(folder.path()).unwrap().is_none());
         let address = "127.0.0.1:4242".parse().unwrap();
-        dir.publish(address, &credentials).unwrap();
+        dir.publish(address, "head:4242", &credentials).unwrap();
         let found = access(folder.path()).unwrap().unwrap();
         assert_eq!(found.address, address);
         let mut stale = found;
@@ -371,6 +403,24 @@ mod tests {
         assert!(access(folder.path()).unwrap().is_none());
         dir.withdraw();
         assert!(access(folder.path()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_token_is_kept_for_as_long_as_it_admits() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(folder.path()).unwrap();
+        let credentials = dir.credentials().unwrap();
+        let (path, token) = dir.publish_token(Role::Worker, &credentials).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o077, 0);
+        let (_, again) = dir.publish_token(Role::Worker, &credentials).unwrap();
+        assert!(again == token && token.claims.role == Role::Worker);
+        fs::remove_file(folder.path().join(IDENTITY)).unwrap();
+        let others = dir.credentials().unwrap();
+        let (_, new) = dir.publish_token(Role::Worker, &others).unwrap();
+        assert_eq!(new.fingerprint, others.identity.fingerprint());
+        fs::write(&path, "nonsense").unwrap();
+        let damaged = dir.publish_token(Role::Worker, &others);
+        assert!(matches!(damaged, Err(DirError::Damaged(_))));
     }
 
     #[test]

@@ -34,7 +34,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use optwasm_protocol::message::{AttemptEnd, BatchSpec, Ending, Instance, WorkerInfo};
+use optwasm_protocol::message::{AttemptEnd, BatchSpec, Ending, Instance, Stay, WorkerInfo};
 use optwasm_protocol::{
     BatchId, ContentId, JobId, Loss, Namespace, Outcome, Quota, Report, WorkerId,
 };
@@ -254,11 +254,19 @@ fn group(info: &WorkerInfo) -> String {
     }
 }
 
-fn worker_spec(info: &WorkerInfo) -> sched::WorkerSpec {
+fn worker_spec(info: &WorkerInfo, stay: Option<Stay>) -> sched::WorkerSpec {
     sched::WorkerSpec {
         slots: info.slots,
         memory: info.memory,
         labels: info.labels.clone(),
+        stay: stay.map(scheduled_stay),
+    }
+}
+
+fn scheduled_stay(stay: Stay) -> sched::Stay {
+    sched::Stay {
+        left_us: stay.left_ms.saturating_mul(1000),
+        reserve_us: stay.reserve_ms.saturating_mul(1000),
     }
 }
 
@@ -386,7 +394,8 @@ impl<S: Store> Hub<S> {
             now,
             sched::Event::WorkerRestored {
                 worker: worker(known.worker),
-                spec: worker_spec(&known.info),
+                // It is away, and says anew how long it stays when it is back.
+                spec: worker_spec(&known.info, None),
                 holds: claims.collect(),
             },
         );
@@ -595,12 +604,14 @@ fn claim((id, attempt): (JobId, u32)) -> sched::Claim {
 
 /// A batch as the scheduler knows it; `memory` is the most that one of its jobs may use.
 fn scheduled(namespace: &Namespace, spec: &BatchSpec, jobs: u32, memory: u64) -> sched::BatchSpec {
+    let deadline = spec.template.limits.own_deadline_ms();
     sched::BatchSpec {
         namespace: namespaces::number(namespace),
         count: jobs,
         weight: spec.weight,
         priority: spec.priority,
         memory,
+        time_us: deadline.map(|ms| ms.saturating_mul(1000)),
         labels: spec.require.clone(),
         home: spec.home.map(worker),
         retries: spec.retries,

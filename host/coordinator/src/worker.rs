@@ -7,7 +7,7 @@ use std::time::Duration;
 use optwasm_protocol::frame::{FrameError, SOFT_FRAME};
 use optwasm_protocol::handshake;
 use optwasm_protocol::link::{CloseCode, LinkError, Reader, Writer};
-use optwasm_protocol::message::{Assignment, FromWorker, ToWorker, WorkerInfo};
+use optwasm_protocol::message::{Assignment, FromWorker, Stay, ToWorker, WorkerInfo};
 use optwasm_protocol::{BatchId, JobId, Link, Payload, Stream};
 use optwasm_store::{Store, StoreError};
 use tokio::sync::Notify;
@@ -17,8 +17,12 @@ use crate::{Coordinator, SOFTWARE, client};
 
 /// Longest name and label that a worker may have.
 const TEXT_MAX: usize = 64;
-/// Most labels; with them a thousand workers are listed in one message.
+/// Longest value of a label: as long as identities of batch jobs may be, which have host names in them.
+const VALUE_MAX: usize = 255;
+/// Most labels.
 const LABELS_MAX: usize = 16;
+/// Most bytes of all labels; with them a thousand workers are listed in one message.
+const LABEL_BYTES_MAX: usize = 2048;
 /// What a worker may hold per slot: what it may be handed ahead, and as much again in reports that
 /// are not stored yet.
 const HOLDS_PER_SLOT: usize = 4096;
@@ -45,7 +49,8 @@ pub(crate) async fn serve<S: Store>(
         && labels.len() <= LABELS_MAX
         && labels
             .iter()
-            .all(|(k, v)| k.len() <= TEXT_MAX && v.len() <= TEXT_MAX && !k.contains('\0'));
+            .all(|(k, v)| k.len() <= TEXT_MAX && v.len() <= VALUE_MAX && !k.contains('\0'))
+        && labels.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>() <= LABEL_BYTES_MAX;
     if !sensible {
         return link.close(CloseCode::Protocol, "unreasonable name, slots or labels");
     }
@@ -56,14 +61,14 @@ pub(crate) async fn serve<S: Store>(
         handshake::welcome(&mut stream, SOFTWARE, Some(worker), life).await?;
         holds(&mut stream.reader, info.slots).await
     };
-    let holds = match tokio::time::timeout(crate::HELLO_TIMEOUT, begun).await {
+    let (holds, stay) = match tokio::time::timeout(crate::HELLO_TIMEOUT, begun).await {
         Ok(Ok(holds)) => holds,
         Ok(Err(error)) => return link.close(CloseCode::Protocol, &error.to_string()),
         Err(_) => return link.close(CloseCode::Protocol, "not ready in time"),
     };
     let (session, wake) = {
         let mut hub = inner.hub.borrow_mut();
-        hub.join(inner.now(), worker, info, link.peer(), holds)
+        hub.join(inner.now(), worker, info, link.peer(), holds, stay)
     };
     let Stream { reader, writer } = stream;
     let ended = tokio::select! {
@@ -92,10 +97,14 @@ async fn has_left(link: &Link) -> bool {
     matches!(closed, Ok(LinkError::Closed { code, .. }) if code == CloseCode::Done as u64)
 }
 
-/// What a worker holds from earlier: the first that it says.
-async fn holds(reader: &mut Reader, slots: u32) -> Result<Vec<(JobId, u32)>, FrameError> {
+/// What a worker holds from earlier, and how long it stays: the first that it says.
+async fn holds(
+    reader: &mut Reader,
+    slots: u32,
+) -> Result<(Vec<(JobId, u32)>, Option<Stay>), FrameError> {
     let most = (slots as usize * HOLDS_PER_SLOT).min(HOLDS_MAX);
     let mut all = Vec::new();
+    let mut stays = None;
     loop {
         match reader.expect::<FromWorker>().await? {
             FromWorker::Holds(some)
@@ -104,7 +113,8 @@ async fn holds(reader: &mut Reader, slots: u32) -> Result<Vec<(JobId, u32)>, Fra
             {
                 all.extend(some);
             }
-            FromWorker::Ready => return Ok(all),
+            FromWorker::Stays(stay) => stays = Some(stay),
+            FromWorker::Ready => return Ok((all, stays)),
             _ => return Err(FrameError::Malformed("holds".to_owned())),
         }
     }
@@ -129,7 +139,7 @@ async fn receive<S: Store>(
             FromWorker::GiveBack(jobs) => hub.give_back(inner.now(), session, jobs),
             FromWorker::Events(events) => hub.events(session, events),
             FromWorker::Draining => hub.draining(inner.now(), session),
-            FromWorker::Holds(_) | FromWorker::Ready => {
+            FromWorker::Holds(_) | FromWorker::Stays(_) | FromWorker::Ready => {
                 return Err("it says again what it holds".to_owned());
             }
         }

@@ -84,6 +84,14 @@ pub struct Limits {
     pub log: u64,
 }
 
+impl Limits {
+    /// The wall-clock limit in milliseconds, where somebody said so: the default is for accidents, and
+    /// says nothing of the job.
+    pub fn own_deadline_ms(&self) -> Option<u64> {
+        (self.deadline_ms != Self::default().deadline_ms).then_some(self.deadline_ms)
+    }
+}
+
 impl Default for Limits {
     /// Ten minutes or so of solving (10^13 fuel at 10 to 20 G fuel/s), at most an hour by the
     /// clock, 1 GiB of memory, 64 MiB of output, 64 KiB of log.

@@ -12,10 +12,13 @@
 //! - [`link`]: a connection that opens and accepts byte streams, over QUIC or in memory;
 //! - [`transfer`]: moving blobs over a link;
 //! - [`endpoint`]: QUIC endpoints with pinned certificates;
+//! - [`access`]: files that tell others how to reach a coordinator;
+//! - [`locate`]: finding a coordinator, anew for each connection;
 //! - [`handshake`]: the hello that opens every connection.
 //!
 //! Nothing in this crate decides anything about jobs; it only carries them.
 
+pub mod access;
 pub mod backoff;
 pub mod endpoint;
 pub mod frame;
@@ -23,6 +26,7 @@ pub mod handshake;
 pub mod id;
 pub mod job;
 pub mod link;
+pub mod locate;
 pub mod message;
 pub mod namespace;
 pub mod outcome;
@@ -33,6 +37,7 @@ pub use endpoint::{Fingerprint, Identity};
 pub use id::{BatchId, ContentId, JobId, WorkerId};
 pub use job::{Instances, Limits, Payload, Profile, Seed, Template};
 pub use link::{Link, Stream};
+pub use locate::Locator;
 pub use namespace::{Namespace, NamespaceStatus, Quota, QuotaChange, Usage};
 pub use outcome::{Incumbent, LogRecord, Loss, Outcome, Report, TrapKind};
 pub use token::{Authority, Role, Token};

@@ -37,6 +37,35 @@ pub struct WorkerInfo {
     pub probe: String,
 }
 
+/// How long a worker that leaves at a set time stays, counted from saying so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stay {
+    /// Until it stops what it runs, in milliseconds.
+    pub left_ms: u64,
+    /// What has to be left for it to take a job of which nobody said how long it may run, in
+    /// milliseconds.
+    pub reserve_ms: u64,
+}
+
+impl Stay {
+    /// Whether a job under these limits may begin: it must be able to end in time, where its time is
+    /// limited; else the reserve must be left.
+    pub fn admits(&self, limits: &Limits) -> bool {
+        limits.own_deadline_ms().unwrap_or(self.reserve_ms) <= self.left_ms
+    }
+}
+
+/// What a worker that is not there yet would offer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Bytes of memory for all its slots together.
+    pub memory: u64,
+    /// Labels that batches may require.
+    pub labels: BTreeMap<String, String>,
+    /// How long it stays. Default: for ever.
+    pub stay: Option<Stay>,
+}
+
 /// What a worker's process is known by across its connections.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Instance(#[serde(with = "serde_bytes")] pub [u8; 16]);
@@ -97,13 +126,16 @@ pub enum ToWorker {
 }
 
 /// From a worker to the coordinator. Every connection begins with [`Holds`](Self::Holds) as often as
-/// needed, and [`Ready`](Self::Ready).
+/// needed, [`Stays`](Self::Stays) where it leaves at a set time, and [`Ready`](Self::Ready).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum FromWorker {
     /// Attempts that the worker holds from an earlier connection, finished ones that are not known
     /// to be stored included.
     #[serde(rename = "h")]
     Holds(Vec<(JobId, u32)>),
+    /// It leaves by itself, after so long.
+    #[serde(rename = "s")]
+    Stays(Stay),
     /// That was all it holds: it takes jobs.
     #[serde(rename = "r")]
     Ready,
@@ -336,6 +368,9 @@ pub enum Request {
     RevokeToken(String),
     /// How is the coordinator? Answered by [`Response::Status`].
     Status,
+    /// How many jobs wait that a worker with this offer could take? Answered by
+    /// [`Response::Demand`].
+    Demand(Box<Offer>),
     /// Have a worker finish what it runs and leave. Answered by [`Response::Done`].
     DrainWorker(WorkerId),
     /// Take no new jobs and hand out none, and stop when none is running. Answered by
@@ -453,6 +488,8 @@ pub enum Response {
     Reopened(u32),
     /// All about a job.
     Explained(Box<Explanation>),
+    /// So many jobs wait.
+    Demand(u64),
     /// All about the coordinator.
     Status(Box<CoordinatorStatus>),
     /// It cannot be done.

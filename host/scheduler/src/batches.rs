@@ -51,6 +51,7 @@ impl Scheduler {
             namespace: spec.namespace,
             labels: spec.labels.clone(),
             memory: spec.memory,
+            time_us: spec.time_us,
             home: spec.home,
         };
         let id = self

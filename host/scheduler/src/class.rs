@@ -19,6 +19,7 @@ pub(crate) struct Requirements {
     pub(crate) namespace: NamespaceId,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) memory: u64,
+    pub(crate) time_us: Option<u64>,
     /// The worker that has to be it, while [`Scheduler::is_home`](crate::Scheduler) says so.
     pub(crate) home: Option<WorkerId>,
 }
@@ -32,7 +33,10 @@ impl Requirements {
 
     /// Whether a worker has what they ask for, its home aside.
     pub(crate) fn match_spec(&self, spec: &WorkerSpec) -> bool {
-        spec.slots > 0 && spec.memory >= self.memory && self.labels_match(spec)
+        spec.slots > 0
+            && spec.memory >= self.memory
+            && spec.stay.is_none_or(|stay| stay.admits(self.time_us))
+            && self.labels_match(spec)
     }
 }
 

@@ -23,6 +23,8 @@ pub struct BatchSpec {
     pub priority: i32,
     /// Bytes of memory one job may use. Default 0.
     pub memory: u64,
+    /// Microseconds that one job may run; workers that leave before get none. Default: not said.
+    pub time_us: Option<u64>,
     /// Labels a worker must have, with these values. Default none.
     pub labels: BTreeMap<String, String>,
     /// The one worker that its jobs go to, for as long as that worker takes jobs or may come back to
@@ -44,6 +46,7 @@ impl Default for BatchSpec {
             weight: 1,
             priority: 0,
             memory: 0,
+            time_us: None,
             labels: BTreeMap::new(),
             home: None,
             retries: 2,
@@ -61,6 +64,24 @@ pub struct WorkerSpec {
     pub memory: u64,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// How long it stays, counted from joining. Default: for ever.
+    pub stay: Option<Stay>,
+}
+
+/// How long a worker that leaves at a set time stays, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stay {
+    /// Until then all that it runs has to end.
+    pub left_us: u64,
+    /// What has to be left for it to take a job of which nobody said how long it may run.
+    pub reserve_us: u64,
+}
+
+impl Stay {
+    /// Whether a job that may run for `time_us` may begin: it must be able to end in time.
+    pub fn admits(&self, time_us: Option<u64>) -> bool {
+        time_us.unwrap_or(self.reserve_us) <= self.left_us
+    }
 }
 
 /// One attempt at a job, as a worker names it.

@@ -34,7 +34,8 @@
 //! First a namespace's, by its weight and the time that its jobs have taken: see `share`. Whatever
 //! priorities, weights and numbers of batches and jobs one namespace has changes nothing for others.
 //!
-//! Within a namespace batches are grouped in classes by what they ask of a worker (labels and memory),
+//! Within a namespace batches are grouped in classes by what they ask of a worker (labels, memory and
+//! time),
 //! so a batch that no worker can run never stands in the way of another. A worker looks at the batches
 //! of all classes it satisfies in one order: higher priority first, then the smaller *pass*. Passes are
 //! those of stride scheduling (Waldspurger and Weihl, "Stride Scheduling", MIT/LCS/TM-528, 1995):
@@ -52,6 +53,10 @@
 //!
 //! *Memory*: the `slots` largest of the jobs a worker holds must fit its memory together, which is
 //! sound whatever order it runs them in.
+//!
+//! *Time*: a worker may leave at a set time ([`Stay`]). It gets no job that may run for longer than that
+//! worker stays, and, of jobs of which nobody said how long they may run, none once little time is left.
+//! Time that has passed is taken into account at each [`Event::Tick`].
 //!
 //! # Failures
 //!
@@ -111,8 +116,8 @@ mod worker;
 
 pub use config::{Config, Window};
 pub use event::{
-    BatchSpec, Claim, Distrust, Effect, Event, Ignored, Known, OutcomeClass, RetryReason, Then,
-    Verdict, WorkerSpec,
+    BatchSpec, Claim, Distrust, Effect, Event, Ignored, Known, OutcomeClass, RetryReason, Stay,
+    Then, Verdict, WorkerSpec,
 };
 pub use ids::{BatchId, JobId, NamespaceId, Time, WorkerId};
 pub use scheduler::Scheduler;

@@ -31,6 +31,7 @@ impl Scheduler {
         self.leave_classes(id);
         let kind = self.shares.add_worker(&spec);
         let worker = self.workers.entry(id).or_default();
+        worker.leaves = leaves(now, &spec);
         worker.spec = spec;
         if let Some(former) = worker.kind.replace(kind) {
             self.shares.remove_worker(former);
@@ -71,6 +72,7 @@ impl Scheduler {
         }
         let kind = self.shares.add_worker(&spec);
         let worker = self.workers.entry(id).or_default();
+        worker.leaves = leaves(now, &spec);
         worker.spec = spec;
         worker.kind = Some(kind);
         worker.away_since = Some(now);
@@ -100,6 +102,56 @@ impl Scheduler {
         {
             effects.push(Effect::LeaseEnded { worker });
             self.lose(worker, effects);
+        }
+    }
+
+    /// Workers that leave at a set time have less left than before, perhaps too little for some jobs.
+    pub(crate) fn shorten_stays(&mut self, now: Time) {
+        let mut shortened = Vec::new();
+        for (&id, worker) in &mut self.workers {
+            if let (Some(stay), Some(leaves)) = (&mut worker.spec.stay, worker.leaves) {
+                stay.left_us = leaves.micros_since(now);
+                shortened.push(id);
+            }
+        }
+        for id in shortened {
+            let is_former = |scheduler: &Self, worker: &Worker, class: &ClassId| {
+                let class = scheduler.classes.get(class);
+                class.is_some_and(|class| !scheduler.admits(&class.requirements, id, worker))
+            };
+            let Some(worker) = self.workers.get(&id) else {
+                continue;
+            };
+            let former = worker.classes.values().flatten();
+            let former: Vec<ClassId> = former
+                .filter(|class| is_former(self, worker, class))
+                .copied()
+                .collect();
+            if former.is_empty() && !self.has_home_at(id) {
+                continue;
+            }
+            for class in former {
+                self.leave_class(id, class);
+            }
+            self.rehome(id);
+            self.take_back();
+        }
+    }
+
+    /// Whether jobs may be at home with a worker.
+    fn has_home_at(&self, id: WorkerId) -> bool {
+        let mut classes = self.classes.values();
+        classes.any(|class| class.requirements.home == Some(id))
+    }
+
+    fn leave_class(&mut self, id: WorkerId, class_id: ClassId) {
+        let Some(class) = self.classes.get_mut(&class_id) else {
+            return;
+        };
+        class.workers.remove(&id);
+        let namespace = class.requirements.namespace;
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.leave(namespace, class_id);
         }
     }
 
@@ -291,15 +343,9 @@ impl Scheduler {
             worker.takes_jobs() && self.admits(&class.requirements, id, worker)
         });
         let chosen: BTreeSet<WorkerId> = chosen.map(|(&id, _)| id).collect();
-        let namespace = class.requirements.namespace;
         let former: Vec<WorkerId> = class.workers.difference(&chosen).copied().collect();
         for id in former {
-            if let Some(class) = self.classes.get_mut(&class_id) {
-                class.workers.remove(&id);
-            }
-            if let Some(worker) = self.workers.get_mut(&id) {
-                worker.leave(namespace, class_id);
-            }
+            self.leave_class(id, class_id);
         }
         for id in chosen {
             self.enter(id, class_id);
@@ -328,4 +374,10 @@ impl Scheduler {
             }
         }
     }
+}
+
+/// When a worker that offers this leaves.
+fn leaves(now: Time, spec: &WorkerSpec) -> Option<Time> {
+    let stay = spec.stay?;
+    Some(Time(now.0.saturating_add(stay.left_us)))
 }

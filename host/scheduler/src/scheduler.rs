@@ -136,7 +136,10 @@ impl Scheduler {
                 self.finish(worker, claim, (class, then), service_time_us, effects);
             }
             Event::GivenBack { worker, jobs } => self.given_back(now, worker, &jobs, effects),
-            Event::Tick => self.wake_all(),
+            Event::Tick => {
+                self.shorten_stays(now);
+                self.wake_all();
+            }
         }
     }
 

@@ -4,7 +4,9 @@ use crate::batch::{Batch, Blocked};
 use crate::class::Class;
 use crate::returned::{Demand, Place};
 use crate::scheduler::Scheduler;
-use crate::{BatchId, Claim, Distrust, JobId, NamespaceId, OutcomeClass, Time, Verdict, WorkerId};
+use crate::{
+    BatchId, Claim, Distrust, JobId, NamespaceId, OutcomeClass, Time, Verdict, WorkerId, WorkerSpec,
+};
 
 /// Finished jobs by how they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,6 +125,8 @@ pub enum WaitReason {
         /// Bytes.
         largest: u64,
     },
+    /// None of those with the labels and the memory stays as long as it may run.
+    NotEnoughTime,
     /// Workers could take it, but they are all away.
     OnlyAway,
     /// All that could take it have had it, and others are to come to the same result.
@@ -180,6 +184,16 @@ impl Scheduler {
     /// Jobs of a namespace that wait for a worker, and that are kept apart.
     pub fn queued(&self, namespace: NamespaceId) -> (u64, u64) {
         self.shares.queued(namespace)
+    }
+
+    /// Jobs that wait and that a worker with this offer could take, if it had come just now; those of
+    /// one namespace where `of` says so.
+    pub fn waiting_for(&self, offer: &WorkerSpec, of: Option<NamespaceId>) -> u64 {
+        let classes = self.classes.values();
+        let classes = classes
+            .filter(|class| of.is_none_or(|namespace| namespace == class.requirements.namespace));
+        let takeable = classes.filter(|class| class.requirements.match_spec(offer));
+        takeable.map(|class| class.waiting).sum()
     }
 
     /// Jobs that workers hold, running or not started.
@@ -339,13 +353,16 @@ impl Scheduler {
         if takers().next().is_none() {
             return WaitReason::NoWorker;
         }
-        takers()
-            .filter(|worker| class.requirements.labels_match(&worker.spec))
+        let requirements = &class.requirements;
+        let largest = takers()
+            .filter(|worker| requirements.labels_match(&worker.spec))
             .map(|worker| worker.spec.memory)
-            .max()
-            .map_or(WaitReason::NoMatchingLabels, |largest| {
-                WaitReason::NotEnoughMemory { largest }
-            })
+            .max();
+        match largest {
+            None => WaitReason::NoMatchingLabels,
+            Some(largest) if largest >= requirements.memory => WaitReason::NotEnoughTime,
+            Some(largest) => WaitReason::NotEnoughMemory { largest },
+        }
     }
 
     fn behind(&self, batch: &Batch, index: u32, class: &Class) -> WaitReason {

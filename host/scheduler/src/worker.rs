@@ -11,7 +11,10 @@ use crate::{Distrust, JobId, NamespaceId, Time, WorkerSpec};
 /// One worker.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Worker {
+    /// What it offers; where it leaves at a set time, what it offered at the last tick.
     pub(crate) spec: WorkerSpec,
+    /// When it leaves.
+    pub(crate) leaves: Option<Time>,
     pub(crate) draining: bool,
     /// Since when its connection is lost.
     pub(crate) away_since: Option<Time>,

@@ -215,6 +215,7 @@ fn only_a_worker_for_all_its_classes_replaces_one() {
         slots: 1,
         memory: 1,
         labels: gpu.clone(),
+        stay: None,
     };
     let worker = WorkerId(7);
     let join = |worker| Event::WorkerJoined {

@@ -92,6 +92,7 @@ fn a_home_that_is_unknown_or_unable_is_none() {
         slots: 1,
         memory: 1 << 40,
         labels: gpu.clone(),
+        stay: None,
     };
     let worker = WorkerId(2);
     step(

@@ -157,6 +157,7 @@ fn an_unmatched_batch_blocks_nobody() {
         slots: 1,
         memory: 1,
         labels: wrong,
+        stay: None,
     };
     let got = assigned(&step(
         &mut s,
@@ -172,6 +173,7 @@ fn an_unmatched_batch_blocks_nobody() {
         slots: 1,
         memory: 1,
         labels: gpu,
+        stay: None,
     };
     let got = assigned(&step(
         &mut s,

@@ -8,7 +8,8 @@ use optwasm_protocol::backoff::{self, Backoff};
 use optwasm_protocol::endpoint::{self, EndpointError};
 use optwasm_protocol::handshake::{self, HandshakeError, Intent, RefusalCode};
 use optwasm_protocol::link::CloseCode;
-use optwasm_protocol::{Link, Token};
+use optwasm_protocol::locate::LocateError;
+use optwasm_protocol::{Link, Locator, Token};
 use tokio::sync::watch;
 
 use crate::session::{self, Drain, Left, Worker};
@@ -22,12 +23,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Where a worker works.
 pub enum Target {
     /// For a coordinator elsewhere.
-    Remote {
-        /// Where it listens.
-        address: SocketAddr,
-        /// What admits the worker.
-        token: Token,
-    },
+    Remote(Locator),
     /// For a coordinator in this process.
     InProcess(Link),
 }
@@ -43,6 +39,8 @@ pub enum Ended {
     Closed,
     /// The coordinator told it to leave.
     Dismissed,
+    /// Its stay is over.
+    OutOfTime,
 }
 
 /// Why a worker cannot work.
@@ -57,7 +55,9 @@ pub enum WorkerError {
 }
 
 /// Runs a worker until it is drained, has been idle for `idle_timeout`, or is refused for good.
-/// Lost connections are made again, with growing pauses, for ever. `said` hears of them.
+/// Lost connections are made again, with growing pauses, for ever, to where the coordinator is then;
+/// `said` hears of them. Where an access file leads to a coordinator that refuses the worker, it waits for
+/// another one to write the file.
 ///
 /// Must be called on a [`tokio::task::LocalSet`].
 ///
@@ -72,86 +72,154 @@ pub async fn run(
     mut said: impl FnMut(&str),
 ) -> Result<Ended, WorkerError> {
     let mut backoff = Backoff::default();
+    // What keeps it waiting is said once, not at each try.
+    let mut waits_for = String::new();
     loop {
-        let (address, token, mut connected) = match &target {
-            Target::InProcess(link) => (None, None, Ok((None, link.clone()))),
-            Target::Remote { address, token } => {
+        let (address, connected) = match &target {
+            Target::InProcess(link) => (None, Ok((None, link.clone(), None))),
+            Target::Remote(locator) => {
                 let connecting = tokio::select! {
-                    connecting = endpoint::connect(*address, token.fingerprint) => connecting,
-                    () = may_leave(&worker, &drain) => return Ok(Ended::Drained),
+                    connecting = connect(locator) => connecting,
+                    ended = may_leave(&worker, &drain) => return Ok(ended),
                 };
-                let connected = connecting.map(|(e, c)| (Some(e), Link::Quic(c)));
-                (Some(address), Some(token), connected)
+                match connecting {
+                    Ok((address, endpoint, link, token)) => {
+                        (Some(address), Ok((Some(endpoint), link, Some(token))))
+                    }
+                    Err(error) => (None, Err(error)),
+                }
             }
         };
-        if let Ok((_endpoint, link)) = &mut connected {
-            let intent = Intent::Worker(worker.info.clone());
-            match handshake::introduce(link, token, SOFTWARE, intent).await {
-                Ok((welcome, stream)) => {
-                    backoff = Backoff::default();
-                    worker.enter(welcome.life);
-                    let number = welcome.worker.map_or(0, |id| id.0);
-                    if let Some(address) = address {
-                        said(&format!("connected to {address} as worker {number}"));
+        let refused = match connected {
+            Ok((_endpoint, link, token)) => {
+                let intent = Intent::Worker(worker.info.clone());
+                match handshake::introduce(&link, token.as_ref(), SOFTWARE, intent).await {
+                    Ok((welcome, stream)) => {
+                        backoff = Backoff::default();
+                        waits_for.clear();
+                        worker.enter(welcome.life);
+                        let number = welcome.worker.map_or(0, |id| id.0);
+                        if let Some(address) = address {
+                            said(&format!("connected to {address} as worker {number}"));
+                        }
+                        worker.busy.set(Instant::now());
+                        let ended = tokio::select! {
+                            ended = session::run(&worker, link.clone(), stream, drain.clone()) => ended,
+                            () = idle(&worker, idle_timeout) => {
+                                link.close(CloseCode::Done, "idle");
+                                return Ok(Ended::Idle);
+                            }
+                        };
+                        match ended {
+                            Ok(left) => return Ok(leave(&worker, &link, left).await),
+                            Err(error) => {
+                                // The link knows better than the stream why both ended.
+                                let ended =
+                                    tokio::time::timeout(backoff::FIRST, link.closed()).await;
+                                said(&ended.map_or_else(|_| error.to_string(), |e| e.to_string()));
+                            }
+                        }
+                        None
                     }
-                    worker.busy.set(Instant::now());
-                    let ended = tokio::select! {
-                        ended = session::run(&worker, link.clone(), stream, drain.clone()) => ended,
-                        () = idle(&worker, idle_timeout) => {
-                            link.close(CloseCode::Done, "idle");
-                            return Ok(Ended::Idle);
-                        }
-                    };
-                    match ended {
-                        Ok(Left::Dismissed) => {
-                            link.close(CloseCode::Done, "dismissed");
-                            return Ok(Ended::Dismissed);
-                        }
-                        Ok(Left::Drained) => {
-                            // The coordinator closes once it has read everything.
-                            let _ = tokio::time::timeout(backoff::MAX, link.closed()).await;
-                            return Ok(Ended::Drained);
-                        }
-                        Err(error) => {
-                            // The link knows better than the stream why both ended.
-                            let ended = tokio::time::timeout(backoff::FIRST, link.closed()).await;
-                            said(&ended.map_or_else(|_| error.to_string(), |e| e.to_string()));
-                        }
+                    Err(HandshakeError::Refused(refusal)) if refusal.code != RefusalCode::Busy => {
+                        link.close(CloseCode::Done, "refused");
+                        Some(WorkerError::Refused(refusal.into()))
+                    }
+                    Err(error) => {
+                        said(&error.to_string());
+                        None
                     }
                 }
-                Err(HandshakeError::Refused(refusal)) if refusal.code != RefusalCode::Busy => {
-                    link.close(CloseCode::Done, "refused");
-                    return Err(WorkerError::Refused(refusal.into()));
-                }
-                Err(error) => said(&error.to_string()),
             }
-        } else if let Err(error) = connected {
-            match error {
-                EndpointError::Unreachable(..) | EndpointError::Bind(..) => {
-                    said(&format!("{error}; trying again"));
-                }
-                fatal => return Err(WorkerError::Endpoint(fatal)),
+            Err(Unconnected::Endpoint(
+                error @ (EndpointError::Unreachable(..) | EndpointError::Bind(..)),
+            )) => {
+                said(&format!("{error}; trying again"));
+                None
             }
-        }
-        if matches!(target, Target::InProcess(_)) {
-            worker.abandon();
-            return Ok(Ended::Closed);
+            Err(Unconnected::Endpoint(fatal)) => Some(WorkerError::Endpoint(fatal)),
+            Err(Unconnected::Locate(error)) => {
+                let text = format!("waiting: {error}");
+                if waits_for != text {
+                    said(&text);
+                    waits_for = text;
+                }
+                None
+            }
+        };
+        match (refused, &target) {
+            (None, Target::Remote(_)) => {}
+            (None, Target::InProcess(_)) => {
+                worker.abandon();
+                return Ok(Ended::Closed);
+            }
+            (Some(refused), Target::Remote(locator)) if locator.may_change() => {
+                let text = format!("{refused}; waiting for another access file");
+                if waits_for != text {
+                    said(&text);
+                    waits_for = text;
+                }
+            }
+            (Some(refused), _) => return Err(refused),
         }
         tokio::select! {
             () = tokio::time::sleep(backoff.pause()) => {}
-            () = may_leave(&worker, &drain) => return Ok(Ended::Drained),
+            ended = may_leave(&worker, &drain) => return Ok(ended),
+        }
+    }
+}
+
+/// Why there is no connection.
+enum Unconnected {
+    Locate(LocateError),
+    Endpoint(EndpointError),
+}
+
+/// Connects to where the coordinator is now.
+async fn connect(
+    locator: &Locator,
+) -> Result<(SocketAddr, quinn::Endpoint, Link, Token), Unconnected> {
+    let (address, token) = locator.locate().await.map_err(Unconnected::Locate)?;
+    let (endpoint, connection) = endpoint::connect(address, token.fingerprint)
+        .await
+        .map_err(Unconnected::Endpoint)?;
+    Ok((address, endpoint, Link::Quic(connection), token))
+}
+
+/// Ends a session that ended in good order.
+async fn leave(worker: &Worker, link: &Link, left: Left) -> Ended {
+    match left {
+        Left::Dismissed => {
+            link.close(CloseCode::Done, "dismissed");
+            Ended::Dismissed
+        }
+        Left::OutOfTime => {
+            link.close(CloseCode::Done, "out of time");
+            Ended::OutOfTime
+        }
+        Left::Drained => {
+            // The coordinator closes once it has read everything.
+            let _ = tokio::time::timeout(backoff::MAX, link.closed()).await;
+            if worker.is_out_of_time() {
+                Ended::OutOfTime
+            } else {
+                Ended::Drained
+            }
         }
     }
 }
 
 /// Resolves when a worker without a connection may leave: when it is to do so at once, or when it
-/// is draining and holds nothing that it would have to deliver.
-async fn may_leave(worker: &Worker, drain: &watch::Receiver<Drain>) {
+/// is draining and holds nothing that it would have to deliver, or when its stay is over.
+async fn may_leave(worker: &Worker, drain: &watch::Receiver<Drain>) -> Ended {
     loop {
         let wanted = *drain.borrow();
         let draining = wanted != Drain::No || worker.draining.get();
         if wanted == Drain::Now || (draining && worker.holds_nothing()) {
-            return;
+            return Ended::Drained;
+        }
+        if worker.is_over() {
+            return Ended::OutOfTime;
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -153,6 +153,26 @@ impl Executor {
         }
     }
 
+    /// Drops attempts that have not begun and cancels those that run, none of which will be reported;
+    /// returns which.
+    pub(crate) fn stop_all(&self) -> Vec<Attempt> {
+        let mut state = self.shared.lock();
+        // What has ended stays in the tray.
+        state.generation += 1;
+        state.events.clear();
+        let mut stopped: Vec<Attempt> = Vec::new();
+        stopped.extend(
+            std::mem::take(&mut state.queue)
+                .into_iter()
+                .map(|task| task.attempt),
+        );
+        for (attempt, control) in state.running.drain() {
+            control.cancel();
+            stopped.push(attempt);
+        }
+        stopped
+    }
+
     /// The attempts that have ended since they were last taken, and those that wait or run.
     pub(crate) fn take_stock(&self) -> (Vec<(JobId, u32, Report)>, Vec<Attempt>) {
         let mut state = self.shared.lock();

@@ -33,6 +33,7 @@ use tokio::task::JoinSet;
 
 use crate::blobs::BlobCache;
 use crate::executor::{Attempt, Executor, Task};
+use crate::leaving::Leaving;
 
 /// How often what running jobs report is sent.
 const EVENTS_INTERVAL: Duration = Duration::from_millis(100);
@@ -59,6 +60,8 @@ pub struct Worker {
     pub(crate) tasks: Cell<usize>,
     /// Whether what runs is to be finished and the rest was given back.
     pub(crate) draining: Cell<bool>,
+    /// Its stay, where it leaves at a set time.
+    pub(crate) leaving: Option<Leaving>,
     /// Of which life of its coordinator the numbers of its attempts are.
     life: Cell<Option<u64>>,
 }
@@ -74,8 +77,17 @@ impl Worker {
             busy: Instant::now().into(),
             tasks: Cell::new(0),
             draining: Cell::new(false),
+            leaving: None,
             life: Cell::new(None),
         }
+    }
+
+    /// Has it leave `after` now, and take no job before that cannot end in time: see the crate's module
+    /// `leaving`. Where nothing is said it stays for ever.
+    #[must_use]
+    pub fn leave_after(mut self, after: Duration) -> Self {
+        self.leaving = Some(Leaving::new(Instant::now(), after));
+        self
     }
 
     /// It is connected to this life of its coordinator: what it holds of another is of no use.
@@ -87,6 +99,19 @@ impl Worker {
         {
             self.abandon();
         }
+    }
+
+    /// Whether it takes no more jobs because its stay is nearly over.
+    pub(crate) fn is_out_of_time(&self) -> bool {
+        let now = Instant::now();
+        self.leaving.is_some_and(|leaving| leaving.has_stopped(now))
+    }
+
+    /// Whether it has to be gone by now, or has nothing to wait for.
+    pub(crate) fn is_over(&self) -> bool {
+        let now = Instant::now();
+        let is_over = self.leaving.is_some_and(|leaving| leaving.is_over(now));
+        is_over || (self.is_out_of_time() && self.holds_nothing())
     }
 
     /// Whether it has no job and no report.
@@ -102,6 +127,8 @@ pub(crate) enum Left {
     Drained,
     /// The coordinator told it to leave.
     Dismissed,
+    /// Its stay is over.
+    OutOfTime,
 }
 
 /// Whether a worker is to leave.
@@ -202,6 +229,10 @@ pub(crate) async fn run(
         () = watch_drain(&session, drain) => {
             worker.abandon();
             Ok(Left::Drained)
+        }
+        () = watch_stay(&session) => {
+            worker.abandon();
+            Ok(Left::OutOfTime)
         }
     };
     let mut tasks = std::mem::take(&mut *session.tasks.borrow_mut());
@@ -325,6 +356,22 @@ async fn watch_drain(session: &Session, mut drain: watch::Receiver<Drain>) {
     }
 }
 
+/// Gives everything back when the worker's stay is nearly over; resolves when it is.
+async fn watch_stay(session: &Session) {
+    let Some(leaving) = session.worker.leaving else {
+        return std::future::pending().await;
+    };
+    leaving.stop().await;
+    session.drain();
+    let events = session.worker.executor.take_events();
+    // The last checkpoints, from which others go on.
+    for chunk in chunks(events, |(_, _, event)| event_size(event)) {
+        session.say(FromWorker::Events(chunk));
+    }
+    session.give_back(session.worker.executor.stop_all());
+    leaving.end().await;
+}
+
 impl Session {
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let mut tasks = self.tasks.borrow_mut();
@@ -355,6 +402,9 @@ impl Session {
         for chunk in chunks(held, |_| HELD_SIZE) {
             writer.push(&FromWorker::Holds(chunk))?;
             writer.flush().await?;
+        }
+        if let Some(leaving) = &self.worker.leaving {
+            writer.push(&FromWorker::Stays(leaving.stay(Instant::now())))?;
         }
         writer.push(&FromWorker::Ready)?;
         writer.flush().await?;
@@ -485,6 +535,9 @@ impl Session {
         for job in jobs {
             match batches.get_mut(&job.0.0) {
                 Some(Batch::Preparing(waiting, _)) => waiting.push(job),
+                Some(Batch::Ready(ready)) if !self.admits(&job.4.unwrap_or(ready.limits)) => {
+                    self.give_back(vec![(job.0, job.1)]);
+                }
                 Some(Batch::Ready(ready)) => tasks.extend(self.task(ready, job)),
                 Some(Batch::Failed(outcome, _)) if outcome.is_deterministic() => {
                     self.not_run(job, outcome.clone());
@@ -508,6 +561,12 @@ impl Session {
             };
             self.prepare_for(batch, template, waiting);
         }
+    }
+
+    /// Whether a job can still end before this worker leaves.
+    fn admits(&self, limits: &Limits) -> bool {
+        let leaving = self.worker.leaving.as_ref();
+        leaving.is_none_or(|leaving| leaving.admits(Instant::now(), limits))
     }
 
     /// The task that runs `job`; none yet where its input has to be fetched first.

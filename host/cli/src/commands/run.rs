@@ -1,7 +1,7 @@
 //! `optwasm run`: jobs, here or on a coordinator.
 
 use bytes::Bytes;
-use optwasm_client::{BatchSpec, Client, Order};
+use optwasm_client::{BatchSpec, Client, Order, Role};
 use optwasm_sandbox::engine::EngineKind;
 
 use crate::args::{Format, PlaceArgs, ProgressArg, RunArgs};
@@ -14,9 +14,9 @@ use crate::settings::Settings;
 /// The client that `place` asks for, and whether it runs jobs here.
 pub async fn client(settings: &Settings, place: &PlaceArgs) -> Result<(Client, bool), Failure> {
     if !place.local
-        && let Some(remote) = settings.remote()?
+        && let Some(remote) = settings.remote(Role::Client)?
     {
-        return Ok((settings.connect_to(&remote).await?, false));
+        return Ok((settings.connect_to(remote).await?, false));
     }
     Ok((settings.local_client(place.slots).await?, true))
 }

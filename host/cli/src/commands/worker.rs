@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
-use optwasm_client::{Instance, WorkerInfo};
+use optwasm_client::{Instance, Role, WorkerInfo};
 use optwasm_sandbox::Sandbox;
 use optwasm_worker::{BlobCache, Drain, Ended, Executor, Target, Worker};
 use tokio::sync::watch;
@@ -16,8 +17,9 @@ use crate::run_batch::Signals;
 use crate::settings::{Settings, cores, sandbox_config};
 
 pub async fn run(settings: &Settings, args: WorkerArgs) -> Result<Exit, Failure> {
+    let begin = Instant::now();
     let mut signals = Signals::listen()?;
-    let remote = settings.required_remote()?;
+    let remote = settings.required_remote(Role::Worker)?;
     let slots = args.slots.unwrap_or_else(cores);
     let cache_dir = args.cache_dir.map(|dir| dir.join("modules"));
     let cache_dir = cache_dir.unwrap_or_else(|| settings.cache_dir.clone());
@@ -39,11 +41,12 @@ pub async fn run(settings: &Settings, args: WorkerArgs) -> Result<Exit, Failure>
         probe,
     };
     let (drain, drained) = watch::channel(Drain::No);
-    let worker = Rc::new(Worker::new(info, executor, BlobCache::new(args.blob_cache)));
-    let target = Target::Remote {
-        address: remote.address,
-        token: remote.token,
-    };
+    let mut worker = Worker::new(info, executor, BlobCache::new(args.blob_cache));
+    if let Some(after) = args.leave_after {
+        worker = worker.leave_after(after.saturating_sub(begin.elapsed()));
+    }
+    let worker = Rc::new(worker);
+    let target = Target::Remote(remote);
     let say = |text: &str| eprintln!("optwasm: {text}");
     let working = optwasm_worker::run(worker, target, drained, args.idle_timeout, say);
     tokio::pin!(working);
@@ -57,6 +60,10 @@ pub async fn run(settings: &Settings, args: WorkerArgs) -> Result<Exit, Failure>
                 }
                 Ended::Dismissed => {
                     eprintln!("optwasm: the coordinator ends, and its workers with it");
+                    Ok(Exit::Success)
+                }
+                Ended::OutOfTime => {
+                    eprintln!("optwasm: the time is up, leaving");
                     Ok(Exit::Success)
                 }
                 Ended::Drained | Ended::Closed => Ok(Exit::Success),

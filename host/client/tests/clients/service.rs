@@ -8,6 +8,7 @@ use bytes::Bytes;
 use optwasm_client::{Client, ContentId, Role, Token};
 use optwasm_coordinator::dir::{Credentials, Revocations};
 use optwasm_coordinator::{Config, Coordinator};
+use optwasm_protocol::Locator;
 use optwasm_protocol::message::{Instance, WorkerInfo};
 use optwasm_sandbox::{Sandbox, SandboxConfig};
 use optwasm_store::MemoryStore;
@@ -94,10 +95,7 @@ impl Service {
     }
 
     pub fn add_worker(&self, name: &str) -> watch::Sender<Drain> {
-        let target = Target::Remote {
-            address: self.address,
-            token: self.token(Role::Worker),
-        };
+        let target = Target::Remote(Locator::Address(self.address, self.token(Role::Worker)));
         let (drain, drained) = watch::channel(Drain::No);
         let worker = worker(name);
         tokio::task::spawn_local(async move {

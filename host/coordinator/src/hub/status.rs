@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use optwasm_protocol::message::{
-    AttemptEnd, BatchStatus, CoordinatorStatus, Explanation, Instance, Phase, WorkerInfo,
+    AttemptEnd, BatchStatus, CoordinatorStatus, Explanation, Instance, Offer, Phase, WorkerInfo,
     WorkerStatus,
 };
 use optwasm_protocol::{BatchId, JobId, Limits, Namespace, Payload, WorkerId};
@@ -151,6 +151,9 @@ impl<S: Store> Hub<S> {
                 "no connected worker has the memory that a job may use; the largest offers {} MiB",
                 largest >> 20
             ),
+            sched::WaitReason::NotEnoughTime => {
+                "no connected worker stays for as long as a job may run".to_owned()
+            }
             sched::WaitReason::NeedsEmptyWorker => {
                 "its workers were lost before, so it waits for a worker of its own".to_owned()
             }
@@ -268,6 +271,19 @@ impl<S: Store> Hub<S> {
             store: String::new(),
             ..all
         }
+    }
+
+    /// Jobs that wait and that a worker with these labels, this memory and this long to stay could
+    /// take; those of one namespace where `of` says so.
+    pub fn demand(&self, offer: &Offer, of: Option<&Namespace>) -> u64 {
+        let offer = sched::WorkerSpec {
+            slots: 1,
+            memory: offer.memory,
+            labels: offer.labels.clone(),
+            stay: offer.stay.map(super::scheduled_stay),
+        };
+        let of = of.map(super::namespaces::number);
+        self.scheduler.waiting_for(&offer, of)
     }
 
     /// How the coordinator is; `software` and `started_ms` are the caller's to fill in.

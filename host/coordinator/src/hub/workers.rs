@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use optwasm_protocol::message::{Instance, WorkerInfo};
+use optwasm_protocol::message::{Instance, Stay, WorkerInfo};
 use optwasm_protocol::{ContentId, JobId, WorkerId};
 use optwasm_scheduler as sched;
 use optwasm_store::{Record, Store};
@@ -22,8 +22,8 @@ impl<S: Store> Hub<S> {
         worker
     }
 
-    /// A worker that was greeted is ready, and holds `holds` from earlier. Returns its session and
-    /// what rings when there is something to send.
+    /// A worker that was greeted is ready, and holds `holds` from earlier; it leaves after `stay`, where
+    /// that is given. Returns its session and what rings when there is something to send.
     pub fn join(
         &mut self,
         now: Now,
@@ -31,6 +31,7 @@ impl<S: Store> Hub<S> {
         info: WorkerInfo,
         address: String,
         holds: Vec<(JobId, u32)>,
+        stay: Option<Stay>,
     ) -> (Session, Rc<Notify>) {
         let epoch = self.next_epoch;
         self.next_epoch += 1;
@@ -60,7 +61,7 @@ impl<S: Store> Hub<S> {
         }
         self.remember_name(id, info.name.clone());
         self.instances.insert(info.instance, id);
-        let spec = worker_spec(&info);
+        let spec = worker_spec(&info, stay);
         if self.store.is_durable() {
             let record = Record::Worker(id, Box::new(info.clone()));
             self.turn.records.push(record);

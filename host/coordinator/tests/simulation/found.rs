@@ -51,7 +51,14 @@ fn a_job_that_was_given_back_belongs_to_its_next_worker_after_a_restart() {
     let worker = Worker::new(1, 1, false);
     let known = hub.greet(worker.instance());
     assert_eq!(known, second.worker);
-    let (session, _) = hub.join(NOW, known, worker.info(), String::new(), vec![(JOB, 2)]);
+    let (session, _) = hub.join(
+        NOW,
+        known,
+        worker.info(),
+        String::new(),
+        vec![(JOB, 2)],
+        None,
+    );
     settle(&mut hub, &mut disk);
     let out = hub.take_outbox(session).unwrap();
     assert!(!out.contains(&Out::Revoke(JOB, 2)), "{out:?}");

@@ -38,7 +38,8 @@ impl<D: Disk> World<D> {
                     "worker {known} joins as w{} with {held:?}",
                     link.place
                 );
-                let (session, _) = hub.join(self.now, known, worker.info(), String::new(), held);
+                let (session, _) =
+                    hub.join(self.now, known, worker.info(), String::new(), held, None);
                 link.near = Some(Near::Joined(session));
                 self.away.remove(&known);
             }

@@ -111,7 +111,7 @@ fn join_as(hub: &mut Hub<ModelStore>, disk: &mut Model, place: usize, engine: &s
     let mut info = worker.info();
     info.engine = engine.to_owned();
     let known = hub.greet(worker.instance());
-    let (session, _) = hub.join(NOW, known, info, String::new(), Vec::new());
+    let (session, _) = hub.join(NOW, known, info, String::new(), Vec::new(), None);
     settle(hub, disk);
     session
 }

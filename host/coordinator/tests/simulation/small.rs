@@ -42,7 +42,7 @@ pub fn settle(hub: &mut Hub<ModelStore>, disk: &mut Model) {
 pub fn join(hub: &mut Hub<ModelStore>, disk: &mut Model, place: usize) -> Session {
     let worker = Worker::new(place, 1, false);
     let known = hub.greet(worker.instance());
-    let (session, _) = hub.join(NOW, known, worker.info(), String::new(), Vec::new());
+    let (session, _) = hub.join(NOW, known, worker.info(), String::new(), Vec::new(), None);
     settle(hub, disk);
     session
 }

@@ -4,6 +4,8 @@
 
 pub mod batch;
 pub mod debian;
+pub mod slurm;
+pub mod sshd;
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

@@ -316,6 +316,7 @@ impl World {
             slots: 2,
             memory: 8,
             labels: BTreeMap::from([("gpu".to_string(), "yes".to_string())]),
+            stay: None,
         };
         for _ in 0..2 {
             self.act(&Action::Join(everything.clone()));

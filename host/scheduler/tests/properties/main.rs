@@ -10,7 +10,9 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use optwasm_scheduler::{BatchSpec, Config, NamespaceId, OutcomeClass, Then, WorkerId, WorkerSpec};
+use optwasm_scheduler::{
+    BatchSpec, Config, NamespaceId, OutcomeClass, Stay, Then, WorkerId, WorkerSpec,
+};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use world::World;
@@ -65,16 +67,27 @@ fn batch_spec() -> impl Strategy<Value = BatchSpec> {
         // One of the first workers, or one that there will never be.
         prop::option::weighted(0.2, (0..6u64).prop_map(WorkerId)),
         0..3u32,
-        1..4u32,
+        (1..4u32, prop::option::weighted(0.3, 0..100_000u64)),
     )
         .prop_map(
-            |(namespace, count, weight, priority, memory, labels, home, retries, loss_limit)| {
+            |(
+                namespace,
+                count,
+                weight,
+                priority,
+                memory,
+                labels,
+                home,
+                retries,
+                (loss_limit, time_us),
+            )| {
                 BatchSpec {
                     namespace,
                     count,
                     weight,
                     priority,
                     memory,
+                    time_us,
                     labels,
                     home,
                     retries,
@@ -85,10 +98,20 @@ fn batch_spec() -> impl Strategy<Value = BatchSpec> {
 }
 
 fn worker_spec() -> impl Strategy<Value = WorkerSpec> {
-    (0..4u32, 2..8u64, labels()).prop_map(|(slots, memory, labels)| WorkerSpec {
-        slots,
-        memory,
-        labels,
+    (0..4u32, 2..8u64, labels(), prop::option::of(stay())).prop_map(
+        |(slots, memory, labels, stay)| WorkerSpec {
+            slots,
+            memory,
+            labels,
+            stay,
+        },
+    )
+}
+
+fn stay() -> impl Strategy<Value = Stay> {
+    (0..200_000u64, 0..50_000u64).prop_map(|(left_us, reserve_us)| Stay {
+        left_us,
+        reserve_us,
     })
 }
 

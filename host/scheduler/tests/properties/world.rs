@@ -46,7 +46,9 @@ impl Job {
 
 #[derive(Clone, Debug, Default)]
 pub struct Worker {
+    /// What it offers, its stay as of the last tick.
     pub spec: WorkerSpec,
+    pub leaves: Option<u64>,
     pub draining: bool,
     pub away_since: Option<u64>,
     pub aside: bool,
@@ -97,6 +99,7 @@ pub struct Expected {
 pub fn matches(spec: &BatchSpec, worker: &WorkerSpec) -> bool {
     worker.slots > 0
         && worker.memory >= spec.memory
+        && worker.stay.is_none_or(|stay| stay.admits(spec.time_us))
         && spec
             .labels
             .iter()
@@ -314,6 +317,7 @@ impl World {
             } => {
                 let worker = self.workers.entry(*id).or_default();
                 worker.spec = spec.clone();
+                worker.leaves = spec.stay.map(|stay| self.now + stay.left_us);
                 if worker.away_since.take().is_none() {
                     worker.draining = false;
                 }
@@ -340,6 +344,7 @@ impl World {
             } => {
                 let entry = self.workers.entry(*worker).or_default();
                 entry.spec = spec.clone();
+                entry.leaves = spec.stay.map(|stay| self.now + stay.left_us);
                 entry.away_since = Some(self.now);
                 for &claim in holds {
                     self.adopt(*worker, claim);
@@ -402,7 +407,14 @@ impl World {
                     }
                 }
             }
-            Event::Tick => {}
+            Event::Tick => {
+                for worker in self.workers.values_mut() {
+                    if let (Some(stay), Some(leaves)) = (&mut worker.spec.stay, worker.leaves) {
+                        stay.left_us = leaves.saturating_sub(self.now);
+                    }
+                }
+                self.take_back();
+            }
         }
         expected
     }
