@@ -206,6 +206,7 @@ fn case_14_a_worker_needs_nothing_but_its_program() {
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env("OPTWASM_TOKEN", token.trim())
+        .env("HOME", "/tmp")
         .env("OPTWASM_CACHE_DIR", "/tmp")
         .env("OPTWASM_DIR", "/tmp");
     let bare = place.start_command(bare);
@@ -409,7 +410,15 @@ fn case_38_progress_counts_up_and_is_summed_up() {
     let place = place();
     let _coordinator = place.coordinator(&[]);
     let _workers = ["a", "b"].map(|name| place.worker(name, &[]));
-    let args = ["run", &guest("spin"), "--jsonl", "--progress", "json"];
+    let args = [
+        "run",
+        &guest("spin"),
+        "--jsonl",
+        "--memo",
+        "off",
+        "--progress",
+        "json",
+    ];
     let ran = place.run_on(args, "20\n".repeat(40).as_bytes());
     ran.ok();
     let stderr = ran.stderr();

@@ -103,14 +103,10 @@ pub async fn run(
                             said(&format!("connected to {address} as worker {number}"));
                         }
                         worker.busy.set(Instant::now());
-                        let ended = tokio::select! {
-                            ended = session::run(&worker, link.clone(), stream, drain.clone()) => ended,
-                            () = idle(&worker, idle_timeout) => {
-                                link.close(CloseCode::Done, "idle");
-                                return Ok(Ended::Idle);
-                            }
-                        };
-                        match ended {
+                        let drain = drain.clone();
+                        let session =
+                            session::run(&worker, link.clone(), stream, drain, idle_timeout);
+                        match session.await {
                             Ok(left) => return Ok(leave(&worker, &link, left).await),
                             Err(error) => {
                                 // The link knows better than the stream why both ended.
@@ -202,6 +198,8 @@ async fn leave(worker: &Worker, link: &Link, left: Left) -> Ended {
             let _ = tokio::time::timeout(backoff::MAX, link.closed()).await;
             if worker.is_out_of_time() {
                 Ended::OutOfTime
+            } else if worker.was_idle.get() {
+                Ended::Idle
             } else {
                 Ended::Drained
             }
@@ -222,22 +220,5 @@ async fn may_leave(worker: &Worker, drain: &watch::Receiver<Drain>) -> Ended {
             return Ended::OutOfTime;
         }
         tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// Resolves when the worker has had nothing to do for `timeout`, counted from connecting.
-async fn idle(worker: &Worker, timeout: Option<Duration>) {
-    let Some(timeout) = timeout else {
-        return std::future::pending().await;
-    };
-    loop {
-        if worker.executor.is_busy() || worker.tasks.get() > 0 || !worker.holds_nothing() {
-            worker.busy.set(Instant::now());
-        }
-        let left = timeout.saturating_sub(worker.busy.get().elapsed());
-        if left.is_zero() {
-            return;
-        }
-        tokio::time::sleep(left.min(Duration::from_secs(1))).await;
     }
 }

@@ -60,6 +60,8 @@ pub struct Worker {
     pub(crate) tasks: Cell<usize>,
     /// Whether what runs is to be finished and the rest was given back.
     pub(crate) draining: Cell<bool>,
+    /// Whether that is because it had nothing to do.
+    pub(crate) was_idle: Cell<bool>,
     /// Its stay, where it leaves at a set time.
     pub(crate) leaving: Option<Leaving>,
     /// Of which life of its coordinator the numbers of its attempts are.
@@ -77,6 +79,7 @@ impl Worker {
             busy: Instant::now().into(),
             tasks: Cell::new(0),
             draining: Cell::new(false),
+            was_idle: Cell::new(false),
             leaving: None,
             life: Cell::new(None),
         }
@@ -204,6 +207,7 @@ pub(crate) async fn run(
     link: Link,
     stream: Stream,
     drain: watch::Receiver<Drain>,
+    idle_timeout: Option<Duration>,
 ) -> Result<Left, FrameError> {
     let session = Rc::new(Session {
         worker: worker.clone(),
@@ -230,6 +234,7 @@ pub(crate) async fn run(
             worker.abandon();
             Ok(Left::Drained)
         }
+        () = watch_idle(&session, idle_timeout) => Ok(Left::Drained),
         () = watch_stay(&session) => {
             worker.abandon();
             Ok(Left::OutOfTime)
@@ -353,6 +358,27 @@ async fn watch_drain(session: &Session, mut drain: watch::Receiver<Drain>) {
     }
     if drain.wait_for(|drain| *drain == Drain::Now).await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+/// Has the worker leave in good order when it has had nothing to do for `timeout`, counted from
+/// connecting. Never resolves: the session ends when it has drained.
+async fn watch_idle(session: &Session, timeout: Option<Duration>) {
+    let worker = &session.worker;
+    let Some(timeout) = timeout else {
+        return std::future::pending().await;
+    };
+    loop {
+        if worker.executor.is_busy() || worker.tasks.get() > 0 || !worker.holds_nothing() {
+            worker.busy.set(Instant::now());
+        }
+        let left = timeout.saturating_sub(worker.busy.get().elapsed());
+        if left.is_zero() {
+            worker.was_idle.set(true);
+            session.drain();
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(left.min(Duration::from_secs(1))).await;
     }
 }
 

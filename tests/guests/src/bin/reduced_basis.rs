@@ -17,7 +17,7 @@ struct State {
 
 fn load() -> Result<State, String> {
     let problem = blob("problem").ok_or("there is no problem")?;
-    let problem: ThermalBlock =
+    let mut problem: ThermalBlock =
         ciborium::from_reader(&problem.to_vec()[..]).map_err(|error| error.to_string())?;
     let parameters = match blob("parameters") {
         Some(part) => {
@@ -25,6 +25,7 @@ fn load() -> Result<State, String> {
         }
         None => Vec::new(),
     };
+    eliminate_boundary(&mut problem);
     let product = Factor::new(
         dense([(1.0, &problem.h1_0_semi)], problem.dofs),
         problem.dofs,
@@ -98,6 +99,22 @@ fn extend(State { problem, .. }: &State, parameter: &[f64], basis: &[Vec<f64>]) 
     }
     let norm = dot(&solution, &times(&problem.h1_0_semi, &solution)).sqrt();
     solution.iter().map(|value| value / norm).collect()
+}
+
+/// Solutions are zero on the boundary, whose rows the first operator holds. Without its columns, as
+/// without its rows, the operators are symmetric.
+fn eliminate_boundary(problem: &mut ThermalBlock) {
+    let mut is_boundary = vec![false; problem.dofs];
+    for row in &problem.operators[0].rows {
+        is_boundary[*row] = true;
+    }
+    for operator in &mut problem.operators[1..] {
+        for (value, col) in operator.vals.iter_mut().zip(&operator.cols) {
+            if is_boundary[*col] {
+                *value = 0.0;
+            }
+        }
+    }
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
