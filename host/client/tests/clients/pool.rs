@@ -152,7 +152,7 @@ async fn the_part_of_a_worker_that_leaves_moves_to_another() {
             // Who stays keeps the number, who comes takes the free one.
             pool.refresh().await.unwrap();
             let stays = before.iter().find(|(_, name)| name == "w1").unwrap();
-            assert_eq!(names(&pool), [stays.clone()]);
+            assert_eq!(names(&pool), std::slice::from_ref(stays));
             let _third = service.add_worker("w2");
             pool.wait_for(2, PATIENCE).await.unwrap();
             let mut expected = vec![stays.clone(), (1 - stays.0, "w2".to_owned())];

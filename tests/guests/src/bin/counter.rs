@@ -7,13 +7,16 @@ use optwasm_test_guests::Count;
 static JOBS: AtomicU64 = AtomicU64::new(0);
 static LOADS: AtomicU64 = AtomicU64::new(0);
 
-fn load() -> Result<Vec<u8>, String> {
+/// All of the blob; nothing where there is none.
+struct Start(Vec<u8>);
+
+fn load() -> Start {
     LOADS.fetch_add(1, Ordering::Relaxed);
-    Ok(optwasm_guest::blob("start").map_or_else(Vec::new, |blob| blob.to_vec()))
+    Start(optwasm_guest::blob("start").map_or_else(Vec::new, |blob| blob.to_vec()))
 }
 
 #[optwasm_guest::job(init = load)]
-fn compute(start: &Vec<u8>, add: u64) -> Count {
+fn compute(Start(start): &Start, add: u64) -> Count {
     let jobs = JOBS.fetch_add(1, Ordering::Relaxed) + 1;
     let sum: u64 = start.iter().map(|byte| u64::from(*byte)).sum();
     println!("job {jobs}");

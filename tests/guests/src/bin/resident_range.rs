@@ -1,14 +1,16 @@
 //! As `range`, with all of the blob in memory from the start.
 
 /// All of the blob.
-fn load() -> Result<Vec<u8>, &'static str> {
+struct Data(Vec<u8>);
+
+fn load() -> Result<Data, &'static str> {
     let data = optwasm_guest::blob("data").ok_or("there is no data")?;
-    Ok(data.to_vec())
+    Ok(Data(data.to_vec()))
 }
 
 /// The sum of the bytes from `offset` on.
 #[optwasm_guest::job(init = load)]
-fn compute(data: &Vec<u8>, (offset, len): (u64, u32)) -> u64 {
+fn compute(Data(data): &Data, (offset, len): (u64, u32)) -> u64 {
     let range = data.iter().skip(offset as usize).take(len as usize);
     range.map(|byte| u64::from(*byte)).sum()
 }
