@@ -15,8 +15,9 @@ use optwasm_fleet::{HostError, Program, Secret, Ssh, WorkerSpec};
 
 /// Notes its arguments, and is a host: `bad` fails, `hang` never answers, `chatty` greets.
 const SSH: &str = r#"#!/bin/sh
-for arg; do printf '<%s>' "$arg"; done >> "$0.calls"
-echo >> "$0.calls"
+line=$(for arg; do printf '<%s>' "$arg"; done)
+# In one piece, as others write there too.
+printf '%s\n' "$line" >> "$0.calls"
 for arg; do target=$command command=$arg; done
 HOME=${0%/*}/home/$target
 export HOME
