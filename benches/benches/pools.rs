@@ -106,7 +106,8 @@ async fn search(client: &Client) -> Duration {
     };
     let begun = Instant::now();
     let mut heard = 0;
-    let driven = drive.run(client, &mut search, &mut sink(), |_| heard += 1);
+    let mut journal = sink();
+    let driven = drive.run(client, &mut search, &mut journal, |_| heard += 1);
     driven.await.expect("the coordinator is there");
     assert_eq!(heard, EVALUATIONS);
     begun.elapsed()
