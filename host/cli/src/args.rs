@@ -356,7 +356,7 @@ pub struct SolveArgs {
 pub struct TuneArgs {
     #[command(subcommand)]
     pub action: Option<TuneAction>,
-    /// TOML file with a table [parameters]
+    /// TOML file with a table `parameters`
     #[arg(required = true, value_hint = ValueHint::FilePath)]
     pub space: Option<PathBuf>,
     /// Objective: a module file

@@ -1,5 +1,5 @@
 //! Where things are, and whom to talk to: flag, then environment, then file, then default; which of them
-//! means what coordinator is [`discovery`](crate::discovery).
+//! means what coordinator is [`crate::discovery`].
 
 use std::collections::BTreeMap;
 use std::env::VarError;
