@@ -239,9 +239,14 @@ pub(crate) async fn initialize(
     init: &ModuleExport,
 ) -> wasmtime::Result<()> {
     let init = function(&mut *store, instance, init)?;
-    let job = store.data_mut().hide_job();
+    let state = store.data_mut();
+    let job = state.hide_job();
+    // Nobody hears what it reports; whoever drives it still looks for cancel.
+    let control = std::mem::take(&mut state.watch.control);
     init.call_async(&mut *store, ()).await?;
-    store.data_mut().show_job(job);
+    let state = store.data_mut();
+    state.watch.control = control;
+    state.show_job(job);
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use common::{SANDBOX, output, prepare_bytes, wasm};
+use optwasm_protocol::message::JobEvent;
 use optwasm_protocol::{ContentId, Instances, Limits, Outcome, Profile, Report};
 use optwasm_sandbox::{Control, Job, Kept, Prepared, Setup};
 
@@ -222,4 +223,27 @@ fn what_no_snapshot_can_hold_runs_in_fresh_instances() {
     let (_, resident) = resident(&module, &setup);
     let report = SANDBOX.run(&resident, job(&setup, ""), &Control::new());
     assert_eq!(output(&report), [7]);
+}
+
+#[test]
+fn what_initializing_reports_nobody_hears() {
+    let module = wasm(
+        r#"(module
+        (import "optwasm_v1" "checkpoint" (func $checkpoint (param i32 i32)))
+        (import "optwasm_v1" "progress" (func $progress (param f64 f64) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "optwasm_init") (call $checkpoint (i32.const 0) (i32.const 4)))
+        (func (export "optwasm_run") (drop (call $progress (f64.const 1) (f64.const 2))))
+        (func (export "_start") unreachable))"#,
+    );
+    let setup = Arc::new(Setup::default());
+    let (fresh, resident) = resident(&module, &setup);
+    for prepared in [fresh, resident] {
+        let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let hears = heard.clone();
+        let control = Control::observed(move |event| hears.lock().unwrap().push(event));
+        let report = SANDBOX.run(&prepared, job(&setup, ""), &control);
+        assert!(report.outcome.is_ok(), "{}", report.outcome);
+        assert_eq!(*heard.lock().unwrap(), [JobEvent::Progress(1.0, 2.0)]);
+    }
 }
