@@ -9,7 +9,7 @@ use optwasm_tests::cluster::{Place, wait_for};
 use rustix::process::Signal;
 use serde_json::Value as Json;
 
-use crate::place_with_solvers;
+use crate::{guest, place_with_solvers};
 
 /// The normalized term differences that PySP prints for the farmer with rho = 1, iterations 0 to 33.
 const TABLE: [f64; 34] = [
@@ -518,15 +518,21 @@ fn what_is_queued_ends_with_the_run() {
     let place = place_with_solvers();
     let tree = farmer(&place);
     let _coordinator = place.coordinator(&[]);
+    // What the worker is busy with for as long as the test looks.
+    let long = place.file("long", "1000000000");
+    let long = long.display().to_string();
+    let submitted = place.run(["submit", &guest("spin"), &long, "--output", "json"]);
+    let long = submitted.json()["batch"].clone();
     let mut run = place.start(["ph", "run", &tree]);
     wait_for("a word about workers", || {
         run.log().contains("waiting for a worker")
     });
-    let worker = place.worker("w", &[]);
-    worker.signal(Signal::STOP);
+    let _worker = place.worker("w", &[]);
     let batches = || {
         let batches = place.run(["jobs", "--output", "json"]).json();
-        batches["batches"].as_array().unwrap().clone()
+        let batches = batches["batches"].as_array().unwrap().clone();
+        let of_run = batches.into_iter().filter(|batch| batch["batch"] != long);
+        of_run.collect::<Vec<_>>()
     };
     wait_for("an iteration", || !batches().is_empty());
     run.signal(Signal::INT);
