@@ -67,13 +67,19 @@ async fn ranges(client: &Client, guest: &str, instances: Instances, seed: u8) ->
     let mut begun = begun;
     for _ in 0..2 {
         let inputs = (0..JOBS).map(|n| (n * 65_521, RANGE));
-        let sums = client.map_with::<_, u64>(spec.clone(), inputs).await;
-        let sums = sums.expect("the coordinator is there").into_iter();
+        let mapped = client.map_as_completed::<_, u64>(spec.clone(), inputs).await;
+        let mut mapped = mapped
+            .expect("the coordinator is there")
+            .expect("there are inputs");
+        let mut sums = vec![0; JOBS as usize];
+        while let Some((index, sum)) = mapped.next().await.expect("the coordinator is there") {
+            sums[index as usize] = sum.expect("it is a sum");
+        }
         times.push(begun.elapsed());
-        assert!(
-            sums.map(|sum| sum.expect("it is a sum"))
-                .eq(expected.iter().copied())
-        );
+        assert_eq!(sums, expected);
+        // A batch keeps its data for as long as it is known.
+        let removed = mapped.batch().remove().await;
+        removed.expect("it is done");
         begun = Instant::now();
     }
     drop(pushed);

@@ -82,6 +82,33 @@ fn case_03_a_batch_waits_for_its_first_worker_with_a_word() {
 }
 
 #[test]
+fn case_04_a_worker_without_the_right_token_ends_and_disturbs_nobody() {
+    let place = place();
+    let _coordinator = place.coordinator(&[]);
+    let stranger = self::place();
+    let _other_coordinator = stranger.coordinator(&[]);
+    let foreign = stranger.state().join("worker.token").display().to_string();
+    let client = place.run(["token", "create", "client"]).ok();
+    let client = place.file("client", client).display().to_string();
+    let address = place.address();
+    let worker = |token: &str| {
+        let begun = Instant::now();
+        let ran = place.run(["worker", "--connect", &address, "--token-file", token]);
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        ran
+    };
+    worker(&foreign).fails(5, "not the one");
+    worker(&client).fails(5, "role `client`");
+    // It goes on serving, and gave them nothing.
+    let _worker = place.worker("w", &[]);
+    let all = results(&place, &[&guest("echo"), "--jsonl"], "1\n2\n");
+    assert!(all.iter().all(|result| result["worker"] == "w"), "{all:?}");
+    // Every coordinator makes its tokens itself: none serves without.
+    let nothing = place.file("nothing", "").display().to_string();
+    worker(&nothing).fails(5, "token");
+}
+
+#[test]
 fn case_05_one_jobs_error_is_that_jobs_value() {
     let place = place();
     let _coordinator = place.coordinator(&[]);
@@ -215,6 +242,24 @@ fn case_14_a_worker_needs_nothing_but_its_program() {
     let solved = place.run(["solve", &case, "-o", "formulation=dc", "--output", "json"]);
     let solved = solved.ok();
     assert!(solved.contains("optimal"), "{solved}");
+}
+
+#[test]
+fn case_15_a_module_is_sent_to_a_worker_once() {
+    let place = place();
+    let _coordinator = place.coordinator(&[]);
+    let worker = place.worker("w", &["-v"]);
+    let fetched = || worker.log().matches("fetched blob").count();
+    let echo = guest("echo");
+    for _ in 0..2 {
+        let args = [&echo, "--jsonl", "--memo", "off"];
+        assert_eq!(results(&place, &args, &lines(0..100)).len(), 100);
+        assert_eq!(fetched(), 1, "{}", worker.log());
+    }
+    // Another module is another blob.
+    let spin = guest("spin");
+    results(&place, &[&spin, "--jsonl", "--memo", "off"], "1\n");
+    assert_eq!(fetched(), 2, "{}", worker.log());
 }
 
 #[test]

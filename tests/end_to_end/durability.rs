@@ -46,7 +46,7 @@ fn restart(place: &Place, coordinator: Process, args: &[&str]) -> Process {
 }
 
 #[test]
-fn a_killed_coordinator_goes_on_where_it_was() {
+fn case_20_a_killed_coordinator_goes_on_where_it_was() {
     let place = place();
     let spin = guest("spin");
     let coordinator = place.coordinator(&[]);
@@ -112,7 +112,7 @@ fn a_killed_coordinator_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_stopped_worker_loses_its_lease_and_changes_nothing_when_it_is_back() {
+fn case_08_a_stopped_worker_loses_its_lease_and_changes_nothing_when_it_is_back() {
     let place = place();
     let spin = guest("spin");
     let _coordinator = place.coordinator(&["--lease", "1s"]);
@@ -258,7 +258,7 @@ fn failed_jobs_run_again_in_their_places() {
 }
 
 #[test]
-fn one_coordinator_to_a_directory_and_orderly_ends() {
+fn case_19_a_coordinator_ends_in_good_order() {
     let place = place();
     let spin = guest("spin");
     let mut coordinator = place.coordinator(&[]);
@@ -297,7 +297,7 @@ fn one_coordinator_to_a_directory_and_orderly_ends() {
 }
 
 #[test]
-fn a_full_queue_holds_submissions_back() {
+fn case_16_a_full_queue_holds_submissions_back() {
     let place = place();
     let echo = guest("echo");
     let _coordinator = place.coordinator(&["--max-queued", "2"]);

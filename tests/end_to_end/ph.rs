@@ -105,7 +105,7 @@ fn assert_first_stage(result: &Json, expected: [f64; 3], tolerance: f64) {
 
 /// Case 30: the extensive form, from both kinds of files.
 #[test]
-fn the_extensive_form_has_the_known_optimum() {
+fn case_30_the_extensive_form_has_the_known_optimum() {
     let place = place_with_solvers();
     let tree = farmer(&place);
     let smps = ["farmer.sto", "farmer.cor", "farmer.tim"].map(|name| match name {
@@ -128,7 +128,7 @@ fn the_extensive_form_has_the_known_optimum() {
 
 /// Case 30: what uncertainty costs.
 #[test]
-fn the_report_has_the_published_numbers() {
+fn case_30_the_report_has_the_published_numbers() {
     let place = place_with_solvers();
     let tree = farmer(&place);
     let report = place
@@ -153,7 +153,7 @@ fn the_report_has_the_published_numbers() {
 
 /// Case 31: the same table with any number of workers.
 #[test]
-fn the_published_table_with_one_two_and_three_workers() {
+fn case_31_the_published_table_with_one_two_and_three_workers() {
     let mut first = None;
     for count in 1..=3 {
         let place = place_with_solvers();
@@ -206,7 +206,7 @@ fn the_published_table_with_one_two_and_three_workers() {
 
 /// Case 31: PySP's other rule.
 #[test]
-fn the_not_normalized_rule_takes_48_iterations() {
+fn case_31_the_not_normalized_rule_takes_48_iterations() {
     let place = place_with_solvers();
     let tree = farmer(&place);
     let args = [
@@ -230,7 +230,7 @@ fn the_not_normalized_rule_takes_48_iterations() {
 
 /// Case 32: the default rule does not take agreement for an optimum.
 #[test]
-fn large_penalties_do_not_pass_for_convergence() {
+fn case_32_large_penalties_do_not_pass_for_convergence() {
     let place = place_with_solvers();
     let tree = farmer(&place);
     let run = |more: &[&str]| {
@@ -255,7 +255,7 @@ fn large_penalties_do_not_pass_for_convergence() {
 
 /// Case 32: a worker that is killed changes nothing.
 #[test]
-fn the_same_table_when_a_worker_is_killed() {
+fn case_32_the_same_table_when_a_worker_is_killed() {
     let place = place_with_solvers();
     let tree = farmer(&place);
     let _coordinator = place.coordinator(&["--lease", "1s"]);

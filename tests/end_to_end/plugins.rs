@@ -167,7 +167,7 @@ fn highs_relaxes_and_starts_from_what_is_known() {
 
 /// A day of an IEEE network: 24 hours as one batch on three workers, the network sent once.
 #[test]
-fn hours_of_a_day_are_one_batch() {
+fn case_33_hours_of_a_day_are_one_batch() {
     /// Loads of a winter weekday in per cent of the peak: IEEE Reliability Test System 1996.
     const LOADS: [u32; 24] = [
         67, 63, 60, 59, 59, 60, 74, 86, 95, 96, 96, 95, 95, 95, 93, 94, 99, 100, 100, 96, 91, 83,

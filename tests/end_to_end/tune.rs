@@ -90,7 +90,7 @@ fn found(results: &[Json]) -> BTreeSet<String> {
 
 /// Case 28.
 #[test]
-fn a_hyperband_run_promotes_the_best() {
+fn case_28_a_hyperband_run_promotes_the_best() {
     let place = place();
     let _coordinator = place.coordinator(&[]);
     let _workers = [place.worker("a", &[]), place.worker("b", &[])];
@@ -137,7 +137,7 @@ fn a_hyperband_run_promotes_the_best() {
 
 /// Case 28: crashed evaluations.
 #[test]
-fn what_crashes_is_recorded_and_never_promoted() {
+fn case_28_what_crashes_is_recorded_and_never_promoted() {
     let place = place();
     let space = format!("{PARABOLA}[parameters.crash]\ntype = 'constant'\nvalue = 0.5\n");
     let args = hyperband(&place, &space, "found");
@@ -164,7 +164,7 @@ fn what_crashes_is_recorded_and_never_promoted() {
 
 /// Case 29, and the same trace whatever the workers do.
 #[test]
-fn a_search_that_was_killed_goes_on_with_the_same_evaluations() {
+fn case_29_a_search_that_was_killed_goes_on_with_the_same_evaluations() {
     let place = place();
     let space = format!("{PARABOLA}[parameters.sleep]\ntype = 'constant'\nvalue = 300\n");
     let timed = |dir| {
@@ -201,7 +201,7 @@ fn a_search_that_was_killed_goes_on_with_the_same_evaluations() {
 
 /// Case 28: a worker that is killed costs an evaluation nothing.
 #[test]
-fn evaluations_of_a_killed_worker_are_run_again() {
+fn case_28_evaluations_of_a_killed_worker_are_run_again() {
     let place = place();
     let space = format!("{PARABOLA}[parameters.sleep]\ntype = 'constant'\nvalue = 500\n");
     let _coordinator = place.coordinator(&["--lease", "1s"]);

@@ -153,6 +153,28 @@ fn nothing_of_another_namespace_is_there() {
 }
 
 #[test]
+fn case_21_two_users_do_not_disturb_each_other() {
+    let place = place();
+    let _coordinator = place.coordinator(&[]);
+    let (a, b) = (
+        User::new(&place, "client", "a"),
+        User::new(&place, "client", "b"),
+    );
+    let ten = a.submit(10, 1, &[]);
+    let few = b.submit(3, 1, &[]);
+    let cancelled = b.submit(3, 1_000_000_000, &[]);
+    let _workers = workers(&place);
+    b.run(&["wait", &few]).ok();
+    b.run(&["cancel", &cancelled]).ok();
+    b.run(&["results", &ten]).fails(3, "no batch");
+    b.run(&["cancel", &ten]).fails(3, "no batch");
+    a.run(&["wait", &ten]).ok();
+    let results = a.run(&["results", &ten, "--output", "jsonl"]).stdout();
+    let ok = |line: &str| serde_json::from_str::<Json>(line).unwrap()["outcome"] == "ok";
+    assert_eq!(results.lines().filter(|line| ok(line)).count(), 10);
+}
+
+#[test]
 fn others_are_not_seen_at_work() {
     let place = place();
     let _coordinator = place.coordinator(&[]);

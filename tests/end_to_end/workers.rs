@@ -13,7 +13,7 @@ fn spins(count: usize) -> String {
 }
 
 #[test]
-fn a_killed_workers_jobs_go_to_others() {
+fn case_06_a_killed_workers_jobs_go_to_others() {
     let place = place();
     let spin = guest("spin");
     let _coordinator = place.coordinator(&["--lease", "2s"]);
@@ -37,7 +37,7 @@ fn a_killed_workers_jobs_go_to_others() {
 }
 
 #[test]
-fn a_job_that_takes_three_workers_with_it_is_failed_with_the_evidence() {
+fn case_09_a_job_that_takes_three_workers_with_it_is_failed_with_the_evidence() {
     let place = place();
     let spin = guest("spin");
     let _coordinator = place.coordinator(&["--lease", "2s"]);

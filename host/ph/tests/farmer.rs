@@ -54,7 +54,7 @@ fn objective_of_scenario(ph: &Ph<'_>, problem: &Problem, index: usize) -> f64 {
 }
 
 #[test]
-fn the_extensive_form_has_the_known_optimum() {
+fn case_30_the_extensive_form_has_the_known_optimum() {
     let problem = farmer();
     let form = Extensive::new(&problem);
     // Three acres once, and nine columns less three in each scenario.
@@ -143,7 +143,7 @@ fn weights_cancel_at_every_iteration() {
 }
 
 #[test]
-fn the_not_normalized_rule_takes_48_iterations() {
+fn case_31_the_not_normalized_rule_takes_48_iterations() {
     let problem = farmer();
     let mut ph = Ph::new(&problem, stopping(Criterion::TermDiff(0.01))).unwrap();
     let steps = run(&mut ph);

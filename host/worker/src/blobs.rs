@@ -61,7 +61,12 @@ impl BlobCache {
             entry.bytes.clone()
         };
         let fetched = !cell.initialized();
-        let bytes = cell.get_or_try_init(|| fetch(link, id)).await?.clone();
+        let fetching = || async {
+            let bytes = fetch(link, id).await?;
+            tracing::info!("fetched blob {id}: {} bytes", bytes.len());
+            Ok::<_, TransferError>(bytes)
+        };
+        let bytes = cell.get_or_try_init(fetching).await?.clone();
         if fetched {
             self.0.borrow_mut().keep(id);
         }

@@ -35,7 +35,7 @@ fn lowest(records: &[Record], iteration: u32, budget: f64, count: usize) -> Vec<
 }
 
 #[test]
-fn thirteen_evaluations_and_the_lowest_go_on() {
+fn case_28_thirteen_evaluations_and_the_lowest_go_on() {
     let (search, entries) = run(thirteen(), random(), parabola);
     let records = told(&entries);
     assert_eq!(per_budget(&records), [(25.0, 4), (50.0, 4), (100.0, 5)]);
@@ -67,7 +67,7 @@ fn thirteen_evaluations_and_the_lowest_go_on() {
 }
 
 #[test]
-fn totals_of_the_older_systems() {
+fn case_27_totals_of_the_older_systems() {
     let count = |method, iterations| {
         let settings = Settings::new(floats(&["x0", "x1"], -5.0, 10.0), method, iterations);
         let (search, entries) = run(settings, random(), moving_rosenbrock);
