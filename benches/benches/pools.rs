@@ -67,7 +67,9 @@ async fn ranges(client: &Client, guest: &str, instances: Instances, seed: u8) ->
     let mut begun = begun;
     for _ in 0..2 {
         let inputs = (0..JOBS).map(|n| (n * 65_521, RANGE));
-        let mapped = client.map_as_completed::<_, u64>(spec.clone(), inputs).await;
+        let mapped = client
+            .map_as_completed::<_, u64>(spec.clone(), inputs)
+            .await;
         let mut mapped = mapped
             .expect("the coordinator is there")
             .expect("there are inputs");

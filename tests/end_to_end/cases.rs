@@ -103,6 +103,25 @@ fn case_04_a_worker_without_the_right_token_ends_and_disturbs_nobody() {
     let _worker = place.worker("w", &[]);
     let all = results(&place, &[&guest("echo"), "--jsonl"], "1\n2\n");
     assert!(all.iter().all(|result| result["worker"] == "w"), "{all:?}");
+    // One that is at work when its token is revoked.
+    let token = place.run(["token", "create", "worker"]).ok();
+    let token = place.file("revoked", token).display().to_string();
+    let args = [
+        "worker",
+        "--name",
+        "x",
+        "--connect",
+        &address,
+        "--token-file",
+        &token,
+    ];
+    let mut other = place.start(args);
+    wait_for("the other worker", || other.log().contains("connected to"));
+    let inspected = place.run(["token", "inspect", "--token-file", &token]).ok();
+    let mut lines = inspected.lines();
+    let name = lines.find_map(|line| line.strip_prefix("name:")).unwrap();
+    place.run(["token", "revoke", name.trim()]).ok();
+    assert_eq!(other.wait().code(), Some(5), "{}", other.log());
     // Every coordinator makes its tokens itself: none serves without.
     let nothing = place.file("nothing", "").display().to_string();
     worker(&nothing).fails(5, "token");
@@ -398,7 +417,7 @@ fn case_23_jobs_run_on_every_worker_and_on_one() {
         .map(|n| place.worker(&format!("w{n}"), &[]))
         .collect();
     let echo = guest("echo");
-    let fixed = ["run", &echo, "--memo", "off", "--output", "json"];
+    let fixed = ["run", &echo, "--output", "json"];
     let on = |args: &[&str]| -> Vec<String> {
         let ran = place.run_on(fixed.iter().chain(args), b"x").json();
         let all = ran["results"].as_array().unwrap().iter();

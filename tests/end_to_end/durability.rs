@@ -225,6 +225,11 @@ fn workers_confirm_each_other() {
         witnesses.sort_unstable();
         assert_eq!(witnesses, ["first", "second"]);
     }
+    // Nobody can confirm what depends on the time.
+    let timed = ["submit", &spin, "--verify", "2", "--profile", "timed"];
+    place
+        .run_on(timed, b"1")
+        .fails(2, "cannot be confirmed by another");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use optwasm_client::{BatchSpec, Client, ContentId, Instances, Memo, Outcome, Template};
 use optwasm_test_guests::{BasisTask, BasisValues, Realization, ThermalBlock};
 use optwasm_tests::cluster::Place;
+use optwasm_tests::relay::Relay;
 use serde::Serialize;
 
 use crate::{data, place};
@@ -230,4 +231,34 @@ async fn case_02_a_batch_here_and_on_workers_is_the_same() {
         client.close().await;
     }
     assert_eq!(all[0], all[1]);
+}
+
+/// A connection that is lost for longer than its end takes to be noticed, while something is asked.
+#[tokio::test]
+async fn pushed_data_outlives_a_lost_connection() {
+    let place = place();
+    let _coordinator = place.coordinator(&[]);
+    let _worker = place.worker("w", &[]);
+    let relay = Relay::new(place.address().parse().unwrap());
+    let token = place.run(["token", "create", "client"]).ok();
+    let token = token.trim().parse().unwrap();
+    let client = Client::connect(relay.address(), &token).await.unwrap();
+    let pool = client.pool().await.unwrap();
+    let range = put(&client, "range").await;
+    let pushed = pool.data().push(Bytes::from(vec![3; 1000])).await.unwrap();
+    relay.lose(100, 100);
+    let heal = async {
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        relay.lose(0, 0);
+    };
+    let (workers, ()) = tokio::join!(client.workers(), heal);
+    assert_eq!(workers.unwrap().len(), 1);
+    // What is not held any more is dropped by now.
+    tokio::time::sleep(optwasm_protocol::ATTACHED_GRACE + Duration::from_secs(4)).await;
+    let mut template = Template::new(range);
+    template.blobs = vec![("data".to_owned(), pushed.id().unwrap())];
+    let inputs = [(0_u64, 1000_u32)];
+    let sums = client.map_with::<_, u64>(BatchSpec::new(template), inputs);
+    assert_eq!(*sums.await.unwrap()[0].as_ref().unwrap(), 3000);
+    client.close().await;
 }

@@ -162,9 +162,9 @@ fn case_21_two_users_do_not_disturb_each_other() {
     );
     let ten = a.submit(10, 1, &[]);
     let few = b.submit(3, 1, &[]);
-    let cancelled = b.submit(3, 1_000_000_000, &[]);
     let _workers = workers(&place);
     b.run(&["wait", &few]).ok();
+    let cancelled = b.submit(3, 1_000_000_000, &[]);
     b.run(&["cancel", &cancelled]).ok();
     b.run(&["results", &ten]).fails(3, "no batch");
     b.run(&["cancel", &ten]).fails(3, "no batch");
@@ -282,6 +282,29 @@ fn shares_follow_weights() {
         let ratio = (after[0] - before[0]) / (after[1] - before[1]);
         assert!((2.2..4.0).contains(&ratio), "{what}: {ratio}");
     }
+}
+
+/// Whoever takes an answer from a job's progress and cancels it pays for it all the same.
+#[test]
+fn what_is_cancelled_is_paid_for() {
+    let place = place();
+    let _coordinator = place.coordinator(&[]);
+    let _worker = place.worker("w", &[]);
+    let user = User::new(&place, "client", "a");
+    // Compiled before it counts.
+    let first = user.submit(1, 1, &[]);
+    user.run(&["wait", &first]).ok();
+    let used = |what: &str| user.usage()[what].as_f64().unwrap();
+    let before = (used("fuel"), used("slot_us"));
+    let batch = user.submit(1, 1_000_000_000, &[]);
+    wait_for("the job to run", || {
+        user.run(&["jobs"]).stdout().contains("running")
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(used("fuel"), before.0);
+    user.run(&["cancel", &batch]).ok();
+    wait_for("its report", || used("fuel") > before.0 + 1e6);
+    assert!(used("slot_us") > before.1 + 100_000.0);
 }
 
 #[test]

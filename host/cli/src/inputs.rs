@@ -238,6 +238,8 @@ pub async fn batch_spec(
         spec.home = Some(home);
     }
     spec.memo = match queue.memo {
+        // What ran elsewhere does not stand for what is to run there.
+        MemoArg::On if queue.home.is_some() => Memo::Off,
         MemoArg::On => Memo::On,
         MemoArg::Off => Memo::Off,
         MemoArg::Refresh => Memo::Refresh,

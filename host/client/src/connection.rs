@@ -1,7 +1,7 @@
 //! The connection behind a client: made, and made again when it is lost.
 
 use std::cell::Cell;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use optwasm_protocol::backoff::Backoff;
@@ -10,6 +10,7 @@ use optwasm_protocol::handshake::{self, HandshakeError, Intent, RefusalCode};
 use optwasm_protocol::link::CloseCode;
 use optwasm_protocol::{Link, Locator};
 
+use crate::holds::Held;
 use crate::{ClientError, SOFTWARE};
 
 /// How long to try, unless the user says otherwise.
@@ -19,6 +20,8 @@ pub(crate) struct Connection {
     /// `None` within the process, where nothing is lost but with it.
     remote: Option<Locator>,
     current: Mutex<Current>,
+    /// What a new connection is to hold, as the one before did.
+    held: Mutex<Vec<Weak<Held>>>,
     pub(crate) patience: Duration,
 }
 
@@ -40,6 +43,7 @@ impl Connection {
                 endpoint: Some(endpoint),
                 number: 0,
             }),
+            held: Mutex::default(),
             patience: PATIENCE,
         })
     }
@@ -53,6 +57,7 @@ impl Connection {
                 endpoint: None,
                 number: 0,
             }),
+            held: Mutex::default(),
             patience: PATIENCE,
         }
     }
@@ -61,6 +66,18 @@ impl Connection {
         // Whoever holds the lock only reads or replaces.
         let current = self.current.lock();
         current.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has new connections hold this, for as long as somebody has it.
+    pub(crate) fn hold_again(&self, held: Weak<Held>) {
+        let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|held| held.strong_count() > 0);
+        all.push(held);
+    }
+
+    fn held(&self) -> Vec<Arc<Held>> {
+        let all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// A key that no other submission has; none is needed where no answer can be lost.
@@ -134,6 +151,9 @@ impl Connection {
             tracing::debug!("connecting again: {error}");
             match connect(locator).await {
                 Ok((endpoint, link)) => {
+                    for held in self.held() {
+                        held.again(&link).await;
+                    }
                     let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
                     if current.number == number {
                         *current = Current {

@@ -15,13 +15,22 @@ use crate::{Client, ClientError, Response, response};
 const PUTS: usize = 3;
 
 /// Blobs on a coordinator that stay until they are removed, or this is dropped.
+///
+/// When the connection is made again, they are held on the new one. What is not held for longer than
+/// [`ATTACHED_GRACE`](optwasm_protocol::ATTACHED_GRACE), because nothing was asked of a client whose
+/// connection was lost, is gone.
 pub struct Holds<'a> {
     client: &'a Client,
+    held: Arc<Held>,
+    dropped: Arc<Mutex<Vec<ContentId>>>,
+}
+
+/// What is held on the coordinator.
+pub(crate) struct Held {
     stream: AsyncMutex<Option<Stream>>,
     /// What the coordinator is to hold, and how often; what handles that were dropped leave behind
     /// is in `dropped`.
-    held: Mutex<BTreeMap<ContentId, u32>>,
-    dropped: Arc<Mutex<Vec<ContentId>>>,
+    counts: Mutex<BTreeMap<ContentId, u32>>,
 }
 
 /// A blob that was pushed: its content, once on the coordinator, and once on each worker that runs
@@ -72,10 +81,14 @@ impl Drop for Pushed {
 
 impl<'a> Holds<'a> {
     pub(crate) fn new(client: &'a Client) -> Self {
+        let held = Arc::new(Held {
+            stream: AsyncMutex::new(None),
+            counts: Mutex::default(),
+        });
+        client.connection.hold_again(Arc::downgrade(&held));
         Self {
             client,
-            stream: AsyncMutex::new(None),
-            held: Mutex::default(),
+            held,
             dropped: Arc::default(),
         }
     }
@@ -94,7 +107,7 @@ impl<'a> Holds<'a> {
             let id = self.client.put_blob(bytes.clone()).await?;
             match self.change(HoldChange::Add(id)).await {
                 Ok(()) => {
-                    *self.lock().entry(id).or_default() += 1;
+                    *self.held.counts().entry(id).or_default() += 1;
                     return Ok(Pushed {
                         id,
                         len,
@@ -148,7 +161,7 @@ impl<'a> Holds<'a> {
     /// [`ClientError`] where the coordinator does not hear of it; it notices then that this client
     /// has gone.
     pub async fn close(self) -> Result<(), ClientError> {
-        let Some(mut stream) = self.stream.into_inner() else {
+        let Some(mut stream) = self.held.stream.lock().await.take() else {
             return Ok(());
         };
         stream.writer.finish().await?;
@@ -159,7 +172,7 @@ impl<'a> Holds<'a> {
 
     async fn release(&self, id: ContentId) -> Result<(), ClientError> {
         {
-            let mut held = self.lock();
+            let mut held = self.held.counts();
             if let Some(count) = held.get_mut(&id) {
                 *count -= 1;
                 if *count == 0 {
@@ -170,14 +183,10 @@ impl<'a> Holds<'a> {
         self.change(HoldChange::Drop(id)).await
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ContentId, u32>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Asks for a change. On a new connection all that was held before is asked for first.
     async fn change(&self, change: HoldChange) -> Result<(), ClientError> {
-        let mut stream = self.stream.lock().await;
-        let before: Vec<(ContentId, u32)> = self.lock().iter().map(|(id, n)| (*id, *n)).collect();
+        let mut stream = self.held.stream.lock().await;
+        let before = self.held.counts().clone();
         let ask = async |link: Link| {
             let mut is_new = false;
             let mut open = match stream.take() {
@@ -188,24 +197,49 @@ impl<'a> Holds<'a> {
                 }
             };
             // A new stream holds what is wanted after a removal already.
+            let mut done = Ok(());
             if !(is_new && matches!(change, HoldChange::Drop(_))) {
-                exchange(&mut open, change).await?;
+                done = exchange(&mut open, change).await;
             }
-            *stream = Some(open);
-            Ok(())
+            if !matches!(done, Err(ClientError::Lost(_))) {
+                *stream = Some(open);
+            }
+            done
         };
         self.client.connection.patiently(ask).await
     }
 }
 
-/// A stream on which these are held.
-async fn open(link: &Link, held: &[(ContentId, u32)]) -> Result<Stream, ClientError> {
+impl Held {
+    fn counts(&self) -> std::sync::MutexGuard<'_, BTreeMap<ContentId, u32>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds on a new connection what was held on the one before.
+    pub(crate) async fn again(&self, link: &Link) {
+        // Whoever has the stream finds that it is lost, and does this.
+        let Ok(mut stream) = self.stream.try_lock() else {
+            return;
+        };
+        if stream.is_some() {
+            let held = self.counts().clone();
+            // Where this connection is lost too, the next one is asked.
+            *stream = open(link, &held).await.ok();
+        }
+    }
+}
+
+/// A stream on which these are held, but for those that are gone: whoever uses one hears of it.
+async fn open(link: &Link, held: &BTreeMap<ContentId, u32>) -> Result<Stream, ClientError> {
     let mut stream = link.open().await?;
     stream.writer.send(&Request::Hold).await?;
     response(&mut stream).await?;
     for (id, count) in held {
         for _ in 0..*count {
-            exchange(&mut stream, HoldChange::Add(*id)).await?;
+            match exchange(&mut stream, HoldChange::Add(*id)).await {
+                Err(ClientError::Request(error)) if error.code == ErrorCode::NotFound => break,
+                held => held?,
+            }
         }
     }
     Ok(stream)

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use optwasm_protocol::message::{BatchSpec, Order, WorkerStatus};
+use optwasm_protocol::message::{BatchSpec, Memo, Order, WorkerStatus};
 use optwasm_protocol::{Outcome, Payload, Report, WorkerId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -320,6 +320,8 @@ impl<'a> Pool<'a> {
         for (mut spec, payload) in jobs {
             // A key names one batch.
             spec.id = None;
+            // What was run elsewhere does not stand for what is to run here.
+            spec.memo = Memo::Off;
             batches.push(self.client.submit_payloads(spec, vec![payload]).await?);
         }
         let mut reports = Vec::new();

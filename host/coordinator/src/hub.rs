@@ -22,6 +22,7 @@
 //! away. Each connection of a worker has an epoch; what belongs to an earlier one is dropped.
 
 mod attached;
+mod checkpoints;
 mod clients;
 mod commit;
 mod namespaces;
@@ -33,7 +34,6 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use optwasm_protocol::message::{AttemptEnd, BatchSpec, Ending, Instance, Stay, WorkerInfo};
 use optwasm_protocol::{
     BatchId, ContentId, JobId, Loss, Namespace, Outcome, Quota, Report, WorkerId,
@@ -43,6 +43,7 @@ use optwasm_store::{Record, RestoredBatch, Store, StoreError};
 use tokio::sync::Notify;
 
 use attached::Attached;
+use checkpoints::Checkpoints;
 pub use clients::{NotDone, RetryError, SubmitError};
 pub use commit::Waiter;
 use commit::{After, Pending};
@@ -97,6 +98,7 @@ pub struct Hub<S> {
     instances: HashMap<Instance, WorkerId>,
     names: BTreeMap<WorkerId, String>,
     live: HashMap<BatchId, Live>,
+    checkpoints: Checkpoints,
     attached: Attached,
     /// Submissions with a key that are not committed yet.
     keys: HashMap<(Namespace, String), (BatchId, [u8; 32])>,
@@ -187,8 +189,6 @@ struct Live {
     verify: u32,
     progress: BTreeMap<u32, (f64, f64)>,
     incumbents: BTreeMap<u32, (f64, Option<f64>)>,
-    checkpoints: HashMap<u32, Bytes>,
-    checkpoint_bytes: usize,
     /// Results that wait for others to confirm them.
     witnesses: HashMap<u32, Vec<Vote>>,
     /// Results that came after their attempt was over, and before the job was decided.
@@ -216,8 +216,6 @@ impl Live {
             verify: spec.verify.max(1),
             progress: BTreeMap::new(),
             incumbents: BTreeMap::new(),
-            checkpoints: HashMap::new(),
-            checkpoint_bytes: 0,
             witnesses: HashMap::new(),
             late: HashMap::new(),
             late_digests: HashMap::new(),
@@ -294,6 +292,7 @@ impl<S: Store> Hub<S> {
             instances: HashMap::new(),
             names: BTreeMap::new(),
             live: HashMap::new(),
+            checkpoints: Checkpoints::default(),
             attached: Attached::default(),
             keys: HashMap::new(),
             quotas: HashMap::new(),
@@ -593,6 +592,17 @@ impl<S: Store> Hub<S> {
         let largest = slots.into_iter().max_by_key(|(_, slots)| *slots);
         largest.map_or_else(|| self.config.engine.clone(), |(group, _)| group)
     }
+}
+
+/// An outcome in words, for a job's history, of which a thousand lines are kept.
+fn brief(outcome: &Outcome) -> String {
+    const MOST: usize = 1024;
+    let mut text = outcome.to_string();
+    if text.len() > MOST {
+        text.truncate(text.floor_char_boundary(MOST));
+        text.push('…');
+    }
+    text
 }
 
 fn claim((id, attempt): (JobId, u32)) -> sched::Claim {

@@ -321,7 +321,7 @@ impl<S: Store> Coordinator<S> {
             return link.close(CloseCode::Refused, "busy");
         }
         match hello.intent {
-            Intent::Worker(info) => worker::serve(self, link, stream, info).await,
+            Intent::Worker(info) => worker::serve(self, link, stream, info, hello.claims).await,
             Intent::Client => {
                 let life = inner.hub.borrow().life();
                 if handshake::welcome(&mut stream, SOFTWARE, None, life)

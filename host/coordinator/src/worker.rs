@@ -8,6 +8,7 @@ use optwasm_protocol::frame::{FrameError, SOFT_FRAME};
 use optwasm_protocol::handshake;
 use optwasm_protocol::link::{CloseCode, LinkError, Reader, Writer};
 use optwasm_protocol::message::{Assignment, FromWorker, Stay, ToWorker, WorkerInfo};
+use optwasm_protocol::token::Claims;
 use optwasm_protocol::{BatchId, JobId, Link, Payload, Stream};
 use optwasm_store::{Store, StoreError};
 use tokio::sync::Notify;
@@ -32,6 +33,8 @@ const HOLDS_MAX: usize = 1 << 20;
 const ATTEMPT_MAX: u32 = 1 << 30;
 /// How long the reason of a link's end may come after the end of its streams.
 const LAST_WORD: Duration = Duration::from_millis(20);
+/// How often a worker's token is looked up among those that were revoked.
+const REVOCATION_CHECK: Duration = Duration::from_secs(1);
 /// Most slots: far beyond any machine.
 const SLOTS_MAX: u32 = 4096;
 
@@ -40,6 +43,7 @@ pub(crate) async fn serve<S: Store>(
     link: &Link,
     mut stream: Stream,
     info: WorkerInfo,
+    claims: Claims,
 ) {
     let labels = &info.labels;
     let sensible = info.name.len() <= TEXT_MAX
@@ -74,6 +78,10 @@ pub(crate) async fn serve<S: Store>(
     let ended = tokio::select! {
         ended = receive(coordinator, session, reader) => ended,
         error = send(coordinator, session, wake, writer) => Err(error),
+        error = revoked(coordinator, claims) => {
+            link.close(CloseCode::Refused, &error);
+            Err(error)
+        }
         error = client::serve_blobs(coordinator, link) => Err(error),
         ended = link.closed() => Err(ended.to_string()),
     };
@@ -89,6 +97,17 @@ pub(crate) async fn serve<S: Store>(
     }
     drop(hub);
     link.close(CloseCode::Protocol, &ended.err().unwrap_or_default());
+}
+
+/// Waits until the worker's token is revoked. One that has expired does for as long as its connection
+/// lasts.
+async fn revoked<S: Store>(coordinator: &Coordinator<S>, claims: Claims) -> String {
+    loop {
+        tokio::time::sleep(REVOCATION_CHECK).await;
+        if coordinator.0.revocations.borrow().contains(&claims.id) {
+            return "its token was revoked".to_owned();
+        }
+    }
 }
 
 /// Whether the worker has closed the link in good order.

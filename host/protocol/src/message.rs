@@ -266,6 +266,19 @@ pub struct AttemptEnd {
     pub ending: Ending,
 }
 
+impl AttemptEnd {
+    /// About how many bytes it takes to keep.
+    pub fn size(&self) -> u64 {
+        // Numbers and names of fields.
+        const FIXED: usize = 96;
+        let text = match &self.ending {
+            Ending::Retried(text) | Ending::Reopened(text) => text.len(),
+            Ending::Lost { .. } | Ending::Witness | Ending::Differs | Ending::Confirms => 0,
+        };
+        (FIXED + self.worker_name.len() + text) as u64
+    }
+}
+
 /// How an attempt ended without deciding its job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

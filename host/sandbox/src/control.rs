@@ -10,11 +10,14 @@ use optwasm_protocol::message::JobEvent;
 #[derive(Clone)]
 pub struct Control {
     shared: Arc<Shared>,
+    is_muted: bool,
 }
+
+type Observer = Box<dyn Fn(JobEvent) + Send + Sync>;
 
 struct Shared {
     cancelled: AtomicBool,
-    observer: Option<Box<dyn Fn(JobEvent) + Send + Sync>>,
+    observer: Option<Observer>,
 }
 
 impl fmt::Debug for Control {
@@ -43,12 +46,13 @@ impl Control {
         Self::with(Some(Box::new(observer)))
     }
 
-    fn with(observer: Option<Box<dyn Fn(JobEvent) + Send + Sync>>) -> Self {
+    fn with(observer: Option<Observer>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 cancelled: AtomicBool::new(false),
                 observer,
             }),
+            is_muted: false,
         }
     }
 
@@ -62,13 +66,22 @@ impl Control {
         self.shared.cancelled.load(Ordering::Relaxed)
     }
 
+    /// Whether what goes through this handle is heard by nobody.
+    pub(crate) fn mute(&mut self, is_muted: bool) {
+        self.is_muted = is_muted;
+    }
+
     pub(crate) fn is_observed(&self) -> bool {
-        self.shared.observer.is_some()
+        self.observer().is_some()
     }
 
     pub(crate) fn observe(&self, event: JobEvent) {
-        if let Some(observer) = &self.shared.observer {
+        if let Some(observer) = self.observer() {
             observer(event);
         }
+    }
+
+    fn observer(&self) -> Option<&Observer> {
+        self.shared.observer.as_ref().filter(|_| !self.is_muted)
     }
 }

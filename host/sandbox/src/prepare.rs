@@ -17,7 +17,7 @@ use crate::{host_v1, host_wasi};
 
 /// Prepared modules kept in memory: batches of more modules than this at once are rare, and the
 /// disk cache is near.
-const PREPARED_MAX: usize = 64;
+pub(crate) const PREPARED_MAX: usize = 64;
 
 /// Why there is no sandbox.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +118,7 @@ pub struct Sandbox {
     compiling: Mutex<()>,
     rejected: Mutex<HashMap<(ContentId, EngineKind), PrepareError>>,
     /// One snapshot at a time: the allocator has one instance to spare for it.
-    pub(crate) snapshotting: Mutex<()>,
+    pub(crate) snapshotting: Mutex<HashMap<ContentId, Arc<Mutex<()>>>>,
     /// Most recently used last.
     pub(crate) snapshots: Mutex<Vec<(ContentId, Prepared)>>,
 }

@@ -7,25 +7,35 @@
 //!
 //! Nobody can tell by a result whether its job ran on a snapshot. The fuel that initializing took is
 //! part of each job's. A job with other limits of fuel or memory, which initializing could have
-//! noticed, gets a fresh instance; so do all jobs where initializing fails, and fail as they should.
+//! noticed, gets a fresh instance; so do all jobs where initializing fails, and fail as they should,
+//! and all where it leaves more in memory than a module may hold.
 
 use std::sync::{Arc, PoisonError};
 
 use optwasm_protocol::{ContentId, Limits};
-use wasmtime::{Instance, Store, Val};
+use wasmtime::{Export, Instance, Memory, Store, Val};
 use wasmtime_wizer::{InstanceState, SnapshotVal, ValType, Wizer};
 
 use crate::compile::compile;
 use crate::control::Control;
 use crate::engine::EngineKind;
+use crate::gate::MODULE_MAX;
 use crate::job::Job;
-use crate::prepare::{INIT, Prepared, Sandbox, load, lock};
+use crate::prepare::{INIT, PREPARED_MAX, Prepared, Sandbox, load, lock};
 use crate::run::{drive, initialize, instantiate};
-use crate::state::JobState;
+use crate::state::{JobState, Watch};
 
 /// Memory of all snapshots together that are kept for later batches: as much as a worker keeps of
 /// blobs unless told otherwise.
 const SNAPSHOTS_MAX: u64 = 1 << 30;
+/// How many snapshots are kept, whatever their memory: as many as modules.
+const KEPT_MAX: usize = PREPARED_MAX;
+
+/// Separate pieces of memory, each without a zero byte in it, that a snapshot is made of: one for
+/// each of the numbers in 64 MiB. The library that takes snapshots lists them, in 48 bytes each.
+const PIECES_MAX: usize = 8 << 20;
+/// Bytes that are looked at between two looks at whether the job is cancelled.
+const LOOKED_AT_ONCE: usize = 16 << 20;
 
 /// What is known of a snapshot.
 pub(crate) struct Snapshot {
@@ -33,7 +43,7 @@ pub(crate) struct Snapshot {
     fuel: u64,
     /// Under which it was initialized.
     limits: Limits,
-    /// Bytes of memory.
+    /// Bytes of memory and of native code.
     size: u64,
     /// What it was made of.
     fresh: Prepared,
@@ -68,23 +78,21 @@ impl Sandbox {
         job: Job,
         control: &Control,
     ) -> Prepared {
-        let _one_at_a_time = self
-            .snapshotting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = self.kept_snapshot(&key) {
-            return found;
-        }
-        match self.snapshot(fresh, id, module, job, control) {
-            Ok(snapshot) => {
-                self.keep_snapshot(key, snapshot.clone());
-                snapshot
+        // Whoever wants the same snapshot waits for it.
+        let turn = lock(&self.snapshotting).entry(key).or_default().clone();
+        let taken = {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            match self.kept_snapshot(&key) {
+                Some(found) => Ok(found),
+                None => self.snapshot(fresh, id, module, job, control),
             }
-            Err(error) => {
-                tracing::info!("jobs run in fresh instances, as there is no snapshot: {error:#}");
-                fresh.clone()
-            }
-        }
+            .inspect(|snapshot| self.keep_snapshot(key, snapshot.clone()))
+        };
+        lock(&self.snapshotting).remove(&key);
+        taken.unwrap_or_else(|error| {
+            tracing::info!("jobs run in fresh instances, as there is no snapshot: {error:#}");
+            fresh.clone()
+        })
     }
 
     fn kept_snapshot(&self, key: &ContentId) -> Option<Prepared> {
@@ -99,9 +107,10 @@ impl Sandbox {
     fn keep_snapshot(&self, key: ContentId, snapshot: Prepared) {
         let size = |prepared: &Prepared| prepared.snapshot.as_ref().map_or(0, |of| of.size);
         let mut kept = lock(&self.snapshots);
+        kept.retain(|(other, _)| *other != key);
         kept.push((key, snapshot));
         let mut total: u64 = kept.iter().map(|(_, prepared)| size(prepared)).sum();
-        while total > SNAPSHOTS_MAX && kept.len() > 1 {
+        while kept.len() > KEPT_MAX || (total > SNAPSHOTS_MAX && kept.len() > 1) {
             total -= size(&kept.remove(0).1);
         }
     }
@@ -116,17 +125,18 @@ impl Sandbox {
     ) -> wasmtime::Result<Prepared> {
         let kind = EngineKind::of(job.setup.profile);
         let engine = fresh.pre.module().engine();
-        let ready = |module: &[u8]| -> wasmtime::Result<Prepared> {
+        let ready = |module: &[u8]| -> wasmtime::Result<(Prepared, u64)> {
             let limits = &self.config.compile_limits;
             let code = compile(module, kind, self.compiler(&id), limits)?;
             let native = load(engine, &code)?;
-            Ok(self.link(kind, engine, &native, fresh.inspection.clone())?)
+            let prepared = self.link(kind, engine, &native, fresh.inspection.clone())?;
+            Ok((prepared, code.len() as u64))
         };
         let mut wizer = Wizer::new();
         wizer.init_func(INIT);
         // The same code, which also shows its globals and memories.
         let (context, open) = wizer.instrument(module)?;
-        let open = ready(&open)?;
+        let (open, _) = ready(&open)?;
 
         let limits = job.limits;
         let state = JobState::new(job, control.clone(), !fresh.inspection.is_sdk);
@@ -144,18 +154,20 @@ impl Sandbox {
             },
             &watch,
         )?;
-        let size = store.data().limiter.peak;
+        let memory = store.data().limiter.peak;
         let mut seen = Seen { store, instance };
+        seen.check_size(&watch)?;
         let closed = drive(wizer.snapshot(&context, &mut seen), &watch)?;
         drop(seen);
+        let (ready, code) = ready(&closed)?;
         Ok(Prepared {
             snapshot: Some(Arc::new(Snapshot {
                 fuel,
                 limits,
-                size,
+                size: memory + code,
                 fresh: fresh.clone(),
             })),
-            ..ready(&closed)?
+            ..ready
         })
     }
 }
@@ -164,6 +176,31 @@ impl Sandbox {
 struct Seen {
     store: Store<JobState>,
     instance: Instance,
+}
+
+impl Seen {
+    /// Whether a snapshot of it is small enough to be made: what is not zero becomes part of a
+    /// module.
+    fn check_size(&mut self, watch: &Watch) -> wasmtime::Result<()> {
+        let exports = self.instance.exports(&mut self.store);
+        let memories: Vec<Memory> = exports.filter_map(Export::into_memory).collect();
+        let (mut bytes, mut pieces) = (0, 0);
+        for memory in memories {
+            let mut before = 0;
+            for part in memory.data(&self.store).chunks(LOOKED_AT_ONCE) {
+                watch.check()?;
+                for &byte in part {
+                    bytes += usize::from(byte != 0);
+                    pieces += usize::from(byte != 0 && before == 0);
+                    before = byte;
+                }
+                if bytes > MODULE_MAX || pieces > PIECES_MAX {
+                    wasmtime::bail!("it leaves more in memory than a module may hold");
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl InstanceState for Seen {

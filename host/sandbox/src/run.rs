@@ -241,11 +241,10 @@ pub(crate) async fn initialize(
     let init = function(&mut *store, instance, init)?;
     let state = store.data_mut();
     let job = state.hide_job();
-    // Nobody hears what it reports; whoever drives it still looks for cancel.
-    let control = std::mem::take(&mut state.watch.control);
+    state.watch.control.mute(true);
     init.call_async(&mut *store, ()).await?;
     let state = store.data_mut();
-    state.watch.control = control;
+    state.watch.control.mute(false);
     state.show_job(job);
     Ok(())
 }

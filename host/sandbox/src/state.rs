@@ -137,6 +137,7 @@ impl JobState {
         self.random = None;
         self.slept = 0;
         self.wasi = None;
+        self.limiter.denied = false;
     }
 
     /// The context of wasmtime-wasi's functions: one without descriptors, arguments or

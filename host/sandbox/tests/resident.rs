@@ -6,6 +6,7 @@ mod common;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::{SANDBOX, output, prepare_bytes, wasm};
 use optwasm_protocol::message::JobEvent;
@@ -246,4 +247,106 @@ fn what_initializing_reports_nobody_hears() {
         assert!(report.outcome.is_ok(), "{}", report.outcome);
         assert_eq!(*heard.lock().unwrap(), [JobEvent::Progress(1.0, 2.0)]);
     }
+}
+
+/// Growing beyond the limit fails while initializing, which copes; later the job traps, which is a
+/// trap and no want of memory.
+#[test]
+fn what_initializing_was_denied_is_forgotten() {
+    let module = wasm(
+        r#"(module
+        (memory (export "memory") 1)
+        (func (export "optwasm_init") (drop (memory.grow (i32.const 60000))))
+        (func (export "optwasm_run") unreachable)
+        (func (export "_start") unreachable))"#,
+    );
+    let setup = Arc::new(Setup::default());
+    let (fresh, resident) = resident(&module, &setup);
+    for prepared in [fresh, resident] {
+        let report = SANDBOX.run(&prepared, job(&setup, ""), &Control::new());
+        assert!(
+            matches!(report.outcome, Outcome::Trap { .. }),
+            "{}",
+            report.outcome
+        );
+    }
+}
+
+/// Every other byte of 32 MiB is a piece of its own.
+#[test]
+fn what_is_too_much_for_a_snapshot_runs_in_fresh_instances() {
+    let module = wasm(
+        r#"(module
+        (import "optwasm_v1" "output_write" (func $output (param i32 i32)))
+        (memory (export "memory") 512)
+        (func (export "optwasm_init") (local $at i32)
+            (loop $again
+                (i64.store (local.get $at) (i64.const 0x0001000100010001))
+                (local.set $at (i32.add (local.get $at) (i32.const 8)))
+                (br_if $again (i32.lt_u (local.get $at) (i32.const 33554432)))))
+        (func (export "optwasm_run") (call $output (i32.const 1000000) (i32.const 4)))
+        (func (export "_start") unreachable))"#,
+    );
+    let setup = Arc::new(Setup::default());
+    let before = peak_memory();
+    let (_, resident) = resident(&module, &setup);
+    // A snapshot would have taken 48 bytes for each of 16 million pieces.
+    let taken = peak_memory() - before;
+    assert!(taken < 300 << 20, "{taken}");
+    let report = SANDBOX.run(&resident, job(&setup, ""), &Control::new());
+    assert_eq!(output(&report), [1, 0, 1, 0]);
+}
+
+/// The most memory that this process has had, in bytes.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: u64 = line
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    kib << 10
+}
+
+#[test]
+fn initializing_that_sleeps_can_be_cancelled() {
+    let module = wasm(
+        r#"(module
+        (import "wasi_snapshot_preview1" "poll_oneoff"
+            (func $poll (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        ;; A subscription to the monotonic clock, in an hour.
+        (func (export "optwasm_init")
+            (i32.store (i32.const 16) (i32.const 1))
+            (i64.store (i32.const 24) (i64.const 3600000000000))
+            (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128))))
+        (func (export "optwasm_run"))
+        (func (export "_start") unreachable))"#,
+    );
+    let prepared = prepare_bytes(&module, Profile::Timed).unwrap();
+    let setup = Arc::new(Setup {
+        profile: Profile::Timed,
+        ..Setup::default()
+    });
+    let limits = Limits {
+        deadline_ms: 60_000,
+        ..Limits::default()
+    };
+    let job = Job {
+        limits,
+        ..job(&setup, "")
+    };
+    let control = Control::new();
+    let canceller = {
+        let control = control.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            control.cancel();
+        })
+    };
+    let report = SANDBOX.run(&prepared, job, &control);
+    canceller.join().unwrap();
+    assert_eq!(report.outcome, Outcome::Cancelled);
 }

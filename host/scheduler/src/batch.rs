@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::class::{Class, ClassId, Pass, Turn};
-use crate::estimate::Ewma;
+use crate::estimate::{self, Ewma};
 use crate::ranges::RangeSet;
 use crate::returned::{Place, Returned, ReturnedJobs, Trouble};
-use crate::share::{self, KindId};
+use crate::share::{self, KindId, Shares};
 use crate::status::DoneCounts;
 use crate::worker::Worker;
 use crate::{BatchId, BatchSpec, Known, NamespaceId, Time, WorkerId};
@@ -84,6 +84,18 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// Charges its namespace for a held job that has run for longer than it was charged for.
+    pub(crate) fn charge_for_time(&mut self, now: Time, index: u32, shares: &mut Shares) {
+        let Some(held) = self.held.get_mut(&index) else {
+            return;
+        };
+        let taken_us = estimate::clamp(now.micros_since(held.since));
+        if taken_us > held.charged_us {
+            let charged_us = std::mem::replace(&mut held.charged_us, taken_us);
+            shares.settle(held.kind, self.namespace, charged_us, taken_us);
+        }
+    }
+
     /// A batch without jobs.
     pub(crate) fn new(id: BatchId, class: ClassId, spec: &BatchSpec) -> Self {
         Batch {

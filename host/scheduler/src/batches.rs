@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::batch::Batch;
 use crate::class::{Class, ClassId, Requirements};
 use crate::scheduler::{Scheduler, ignored};
-use crate::{BatchId, BatchSpec, Effect, Ignored, JobId, Known};
+use crate::{BatchId, BatchSpec, Effect, Ignored, JobId, Known, Time};
 
 /// The contents of [`Event::Submit`](crate::Event::Submit).
 pub(crate) struct Submission<'a> {
@@ -90,7 +90,13 @@ impl Scheduler {
         self.wake_class(class);
     }
 
-    pub(crate) fn answer(&mut self, id: BatchId, jobs: &[u32], effects: &mut Vec<Effect>) {
+    pub(crate) fn answer(
+        &mut self,
+        now: Time,
+        id: BatchId,
+        jobs: &[u32],
+        effects: &mut Vec<Effect>,
+    ) {
         if !self.batches.contains_key(&id) {
             effects.push(ignored(Ignored::UnknownBatch(id)));
             return;
@@ -99,7 +105,7 @@ impl Scheduler {
         for &index in jobs {
             let job = JobId { batch: id, index };
             let dropped = self.change(id, |batch| batch.drop_unheld(index)) == Some(true);
-            answered += u64::from(dropped || self.revoke(job, effects));
+            answered += u64::from(dropped || self.revoke(now, job, effects));
         }
         let Some(batch) = self.batches.get_mut(&id).filter(|_| answered > 0) else {
             return;
@@ -146,12 +152,17 @@ impl Scheduler {
     }
 
     /// Takes a held job off its worker for good; whether it was held.
-    fn revoke(&mut self, job: JobId, effects: &mut Vec<Effect>) -> bool {
+    fn revoke(&mut self, now: Time, job: JobId, effects: &mut Vec<Effect>) -> bool {
         let batch = self.batches.get(&job.batch);
         let Some(held) = batch.and_then(|batch| batch.held.get(&job.index)) else {
             return false;
         };
         let (worker, attempt) = (held.worker, held.attempt);
+        // Nothing else tells how long it ran.
+        let runs = self.workers.get(&worker).is_some_and(|w| w.runs(job));
+        if runs && let Some(batch) = self.batches.get_mut(&job.batch) {
+            batch.charge_for_time(now, job.index, &mut self.shares);
+        }
         self.take_held(worker, job, |_| true);
         // One that is away cannot be told; its claim is revoked when it joins.
         if self
@@ -169,7 +180,7 @@ impl Scheduler {
         true
     }
 
-    pub(crate) fn cancel(&mut self, id: BatchId, effects: &mut Vec<Effect>) {
+    pub(crate) fn cancel(&mut self, now: Time, id: BatchId, effects: &mut Vec<Effect>) {
         let Some(batch) = self.batches.get_mut(&id) else {
             effects.push(ignored(Ignored::UnknownBatch(id)));
             return;
@@ -184,7 +195,7 @@ impl Scheduler {
             .extend(batch.blocked.take().and_then(|blocked| blocked.reserved));
         for index in held {
             let job = JobId { batch: id, index };
-            self.revoke(job, effects);
+            self.revoke(now, job, effects);
         }
         self.change(id, |batch| {
             batch.fresh.clear();
@@ -204,8 +215,8 @@ impl Scheduler {
         effects.push(Effect::BatchDone { batch: id });
     }
 
-    pub(crate) fn forget(&mut self, id: BatchId, effects: &mut Vec<Effect>) {
-        self.cancel(id, effects);
+    pub(crate) fn forget(&mut self, now: Time, id: BatchId, effects: &mut Vec<Effect>) {
+        self.cancel(now, id, effects);
         let Some(batch) = self.batches.remove(&id) else {
             return;
         };

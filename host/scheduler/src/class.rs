@@ -48,6 +48,15 @@ pub(crate) struct Turn {
     pub(crate) batch: BatchId,
 }
 
+impl Turn {
+    /// Behind all others.
+    pub(crate) const LAST: Self = Self {
+        priority: Reverse(i32::MIN),
+        pass: Pass::MAX,
+        batch: BatchId(u64::MAX),
+    };
+}
+
 /// The batches of one priority in a class.
 #[derive(Clone, Debug, Default)]
 struct Level {

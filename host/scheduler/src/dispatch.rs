@@ -9,7 +9,11 @@ use crate::returned::Place;
 use crate::scheduler::Scheduler;
 use crate::share::{self, TOP_UP_US};
 use crate::worker::Worker;
-use crate::{Config, Effect, JobId, Time, WorkerId, estimate};
+use crate::{Config, Effect, JobId, Time, WorkerId};
+
+/// Batches of one namespace in a row that may have nothing for a worker before it turns to the next
+/// namespace: looking at them takes some tens of microseconds, which others wait.
+const SKIPPED_MAX: usize = 1024;
 
 /// What a batch answers a worker that asks for a job.
 enum Offer {
@@ -56,6 +60,7 @@ impl Scheduler {
             return false;
         }
         let mut after = None;
+        let mut skipped = (None, 0);
         loop {
             let Some((class, place)) = self.next_turn(worker, after) else {
                 return false;
@@ -76,7 +81,17 @@ impl Scheduler {
                     return self.hand_out(now, id, job, effects);
                 }
                 Offer::Wait => return false,
-                Offer::Skip => after = Some(place),
+                Offer::Skip => {
+                    let namespace = Some(place.0.1);
+                    skipped = match skipped {
+                        (of, count) if of == namespace => (of, count + 1),
+                        _ => (namespace, 1),
+                    };
+                    after = Some(match skipped.1 < SKIPPED_MAX {
+                        true => place,
+                        false => (place.0, Turn::LAST),
+                    });
+                }
             }
         }
     }
@@ -178,18 +193,9 @@ impl Scheduler {
         }
         self.topped_up = now;
         for worker in self.workers.values() {
-            for job in worker.held.values().take(worker.slots()) {
-                let Some(batch) = self.batches.get_mut(&job.batch) else {
-                    continue;
-                };
-                let Some(held) = batch.held.get_mut(&job.index) else {
-                    continue;
-                };
-                let taken_us = estimate::clamp(now.micros_since(held.since));
-                if taken_us > held.charged_us {
-                    let charged_us = std::mem::replace(&mut held.charged_us, taken_us);
-                    self.shares
-                        .settle(held.kind, batch.namespace, charged_us, taken_us);
+            for job in worker.running() {
+                if let Some(batch) = self.batches.get_mut(&job.batch) {
+                    batch.charge_for_time(now, job.index, &mut self.shares);
                 }
             }
         }

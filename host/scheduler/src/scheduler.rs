@@ -97,15 +97,15 @@ impl Scheduler {
             }
             Event::Weigh { namespace, weight } => self.shares.set_weight(namespace, weight),
             Event::Extend { batch, count } => self.extend(batch, count, effects),
-            Event::Answered { batch, jobs } => self.answer(batch, &jobs, effects),
+            Event::Answered { batch, jobs } => self.answer(now, batch, &jobs, effects),
             Event::Released { batch, jobs } => self.release(batch, &jobs, effects),
             Event::Reopen {
                 batch,
                 jobs,
                 first_attempt,
             } => self.reopen(batch, &jobs, first_attempt, effects),
-            Event::Cancel { batch } => self.cancel(batch, effects),
-            Event::Forget { batch } => self.forget(batch, effects),
+            Event::Cancel { batch } => self.cancel(now, batch, effects),
+            Event::Forget { batch } => self.forget(now, batch, effects),
             Event::WorkerJoined {
                 worker,
                 spec,

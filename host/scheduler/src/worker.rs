@@ -71,6 +71,15 @@ impl Worker {
         self.spec.slots as usize
     }
 
+    /// The jobs in its slots; it holds the others ahead.
+    pub(crate) fn running(&self) -> impl Iterator<Item = JobId> {
+        self.held.values().take(self.slots()).copied()
+    }
+
+    pub(crate) fn runs(&self, job: JobId) -> bool {
+        self.running().any(|running| running == job)
+    }
+
     pub(crate) fn has_free_slot(&self) -> bool {
         self.held.len() < self.slots()
     }

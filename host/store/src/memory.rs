@@ -237,17 +237,19 @@ impl State {
             Some(count) => *count += 1,
             None => drop(summary.outcomes.insert(name.to_owned(), 1)),
         }
-        batch.bytes += size;
-        self.used += size;
+        let witnesses = batch.witnesses.remove(&index).unwrap_or_default();
+        let confirming: u64 = witnesses.iter().map(Witness::size).sum();
+        let size = size as i64 - confirming as i64;
+        batch.bytes = batch.bytes.saturating_add_signed(size);
+        self.used = self.used.saturating_add_signed(size);
         batch.order.push(index);
-        batch.witnesses.remove(&index);
         let namespace = batch.summary.namespace.clone();
         let account = self
             .accounts
             .entry(namespace)
             .or_insert_with_key(|namespace| Account::new(namespace.clone()));
         account.count(&report);
-        account.usage.bytes += size;
+        account.usage.bytes = account.usage.bytes.saturating_add_signed(size);
         *place = Some(report);
         if let Some(blob) = output {
             self.use_blob(id, blob);
@@ -291,6 +293,16 @@ impl State {
         }
         let namespace = batch.summary.namespace.clone();
         self.account(&namespace).usage.bytes -= dropped;
+    }
+
+    /// Counts what is kept of a job beside its result.
+    fn count_history(&mut self, id: BatchId, more: u64) {
+        if let Some(batch) = self.batches.get_mut(&id) {
+            batch.bytes += more;
+            self.used += more;
+            let namespace = batch.summary.namespace.clone();
+            self.account(&namespace).usage.bytes += more;
+        }
     }
 
     /// Bills a batch's namespace for an attempt.
@@ -410,11 +422,13 @@ impl Store for MemoryStore {
                 Record::Quota(namespace, quota) => state.account(&namespace).quota = quota,
                 Record::Witness(JobId(batch, index), witness) => {
                     state.spend(batch, witness.report.fuel, witness.report.wall_us);
+                    state.count_history(batch, witness.size());
                     if let Some(batch) = state.batches.get_mut(&batch) {
                         batch.witnesses.entry(index).or_default().push(*witness);
                     }
                 }
                 Record::Attempt(JobId(batch, index), end) => {
+                    state.count_history(batch, end.size());
                     if let Some(batch) = state.batches.get_mut(&batch) {
                         batch.attempts.entry(index).or_default().push(end);
                     }

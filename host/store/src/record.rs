@@ -62,6 +62,13 @@ pub struct Witness {
     pub report: Report,
 }
 
+impl Witness {
+    /// About how many bytes it takes to keep.
+    pub(crate) fn size(&self) -> u64 {
+        self.report.size() as u64
+    }
+}
+
 /// One change.
 #[derive(Clone, Debug)]
 pub enum Record {

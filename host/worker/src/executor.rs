@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use optwasm_protocol::message::JobEvent;
-use optwasm_protocol::{JobId, Report};
+use optwasm_protocol::{BatchId, JobId, Report};
 use optwasm_sandbox::{Control, Job, Prepared, Sandbox};
 use tokio::sync::Notify;
 
@@ -47,6 +47,8 @@ struct State {
     running: HashMap<Attempt, Control>,
     finished: Vec<(JobId, u32, Report)>,
     events: HashMap<Attempt, Events>,
+    /// The batch for whose next job a slot keeps an instance.
+    kept: HashMap<u32, BatchId>,
     /// Raised when everything so far was abandoned; what began before is not reported.
     generation: u64,
     closed: bool,
@@ -88,7 +90,7 @@ impl Executor {
             let shared = executor.shared.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("optwasm-slot-{slot}"))
-                .spawn(move || slot_loop(&shared))?;
+                .spawn(move || slot_loop(&shared, slot))?;
             executor.threads.push(thread);
         }
         Ok(executor)
@@ -148,9 +150,12 @@ impl Executor {
         state.queue.clear();
         state.finished.clear();
         state.events.clear();
+        state.kept.clear();
         for (_, control) in state.running.drain() {
             control.cancel();
         }
+        drop(state);
+        self.shared.work.notify_all();
     }
 
     /// Drops attempts that have not begun and cancels those that run, none of which will be reported;
@@ -171,6 +176,12 @@ impl Executor {
             stopped.push(attempt);
         }
         stopped
+    }
+
+    /// Drops instances that wait for another job of a batch, which has none.
+    pub(crate) fn forget(&self, batch: BatchId) {
+        self.shared.lock().kept.retain(|_, kept| *kept != batch);
+        self.shared.work.notify_all();
     }
 
     /// The attempts that have ended since they were last taken, and those that wait or run.
@@ -230,7 +241,7 @@ impl Drop for Executor {
     }
 }
 
-fn slot_loop(shared: &Arc<Shared>) {
+fn slot_loop(shared: &Arc<Shared>, slot: u32) {
     // An instance that waits for another job of its setup.
     let mut kept = None;
     loop {
@@ -241,6 +252,12 @@ fn slot_loop(shared: &Arc<Shared>) {
             }
             match state.queue.pop_front() {
                 Some(task) => break task,
+                None if kept.is_some() && !state.kept.contains_key(&slot) => {
+                    // Giving its memory back takes a while.
+                    drop(state);
+                    kept = None;
+                    state = shared.lock();
+                }
                 None => {
                     state = shared
                         .work
@@ -266,6 +283,10 @@ fn slot_loop(shared: &Arc<Shared>) {
         };
 
         let mut state = shared.lock();
+        match kept {
+            Some(_) => state.kept.insert(slot, attempt.0.0),
+            None => state.kept.remove(&slot),
+        };
         // What was abandoned is not held any more, and another run may have its number.
         if state.generation == generation {
             state.running.remove(&attempt);

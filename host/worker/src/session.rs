@@ -266,6 +266,7 @@ async fn receive(session: &Rc<Session>, mut reader: Reader) -> Result<Left, Fram
             }
             ToWorker::Forget(batch) => {
                 session.batches.borrow_mut().remove(&batch);
+                session.worker.executor.forget(batch);
             }
             ToWorker::Discard(ids) => session.worker.blobs.discard(&ids),
             ToWorker::Stored(count) => session.stored(count),

@@ -18,8 +18,8 @@ use crate::Coordinator;
 
 /// Bytes of blobs that are in memory at once, on their way in or out; what comes beyond waits.
 const MEMORY: u64 = 4 << 30;
-/// How slowly a blob may travel before it is given up, so that nobody keeps that memory: in bytes a
-/// second, and a time that any may take.
+/// How slowly a blob or a batch's inputs may travel before they are given up, so that nobody keeps
+/// that memory: in bytes a second, and a time that any may take.
 const RATE: u64 = 64 << 10;
 const TIME: Duration = Duration::from_secs(60);
 /// Gives a blob out.
@@ -133,7 +133,7 @@ fn permits(len: u64) -> u32 {
     (len.min(BLOB_MAX) / PIECE + 1) as u32
 }
 
-fn time_for(len: u64) -> Duration {
+pub(super) fn time_for(len: u64) -> Duration {
     TIME + Duration::from_secs(len / RATE)
 }
 

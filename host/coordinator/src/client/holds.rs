@@ -26,11 +26,17 @@ pub(super) async fn serve<S: Store>(
     };
     stream.writer.send(&Response::Done).await?;
     while let Some(change) = stream.reader.next::<HoldChange>().await? {
-        match change {
-            HoldChange::Add(id) => holds.add(id)?,
-            HoldChange::Drop(id) => holds.release(id).await?,
-        }
-        stream.writer.send(&Response::Done).await?;
+        let changed = match change {
+            HoldChange::Add(id) => holds.add(id),
+            HoldChange::Drop(id) => holds.release(id).await,
+        };
+        // One that cannot be held changes nothing about the others.
+        let response = match changed {
+            Ok(()) => Response::Done,
+            Err(Failure::Request(error)) => Response::Error(error),
+            Err(broken) => return Err(broken),
+        };
+        stream.writer.send(&response).await?;
     }
     while let Some(id) = holds.held.pop() {
         release(coordinator, namespace, id).await?;

@@ -1,23 +1,24 @@
 //! Submissions: checked, read part by part, and stored.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use optwasm_protocol::job::Template;
 use optwasm_protocol::message::{BatchSpec, ErrorCode, Response, SubmitPart};
 use optwasm_protocol::{
-    BLOB_MAX, INLINE_MAX, Instances, JOBS_MAX, Namespace, Outcome, Payload, Stream,
+    BLOB_MAX, INLINE_MAX, Instances, JOBS_MAX, Namespace, Outcome, Payload, Profile, Stream,
 };
 use optwasm_store::Store;
 
-use super::blobs::Reserved;
+use super::blobs::{Reserved, time_for};
 use super::{ENTRIES_MAX, Failure, TEXT_MAX, fail, safe};
 use crate::Coordinator;
 
 /// Inputs of all submissions together that are in memory and not stored yet; a submission beyond it
 /// is read no further until others are stored.
 const SUBMITTING_MAX: u64 = 1 << 30;
-/// How long a submission may send nothing before it is given up.
-const SUBMIT_SILENCE: Duration = Duration::from_secs(60);
+/// Inputs of one submission, and of all of one namespace, so that one alone does not keep others
+/// waiting.
+const SUBMITTING_OWN_MAX: u64 = SUBMITTING_MAX / 2;
 /// Most retries: each leaves a line in the job's history, which fits a message.
 const RETRIES_MAX: u32 = 1000;
 /// What an input occupies beside its bytes, generously: as the store counts it.
@@ -90,6 +91,9 @@ fn check(spec: &BatchSpec) -> Result<(), String> {
     if !(1..=VERIFY_MAX).contains(&spec.verify) {
         return Err(format!("1 to {VERIFY_MAX} workers can be asked to agree"));
     }
+    if spec.verify > 1 && spec.template.profile == Profile::Timed {
+        return Err("jobs that see the time cannot be confirmed by another".to_owned());
+    }
     if spec.verify > 1 && spec.home.is_some() {
         return Err("jobs at home with one worker cannot be confirmed by another".to_owned());
     }
@@ -156,20 +160,24 @@ pub(super) async fn submit<S: Store>(
         queue_room(coordinator, namespace, 1, wait).await?;
     }
     let mut inputs: Vec<Payload> = Vec::new();
+    let mut read_for = Duration::ZERO;
     let mut held = Reserved::new(&inner.submitting, 0);
     let lane = inner.lanes.of(namespace);
     let mut own = Reserved::new(&lane.submitting, 0);
     let is_too_much = |held: &Reserved<'_>, all: u64, most: u64| all > most && held.bytes < all / 2;
     loop {
         while is_too_much(&held, inner.submitting.get(), SUBMITTING_MAX)
-            || is_too_much(&own, lane.submitting.get(), SUBMITTING_MAX / 2)
+            || is_too_much(&own, lane.submitting.get(), SUBMITTING_OWN_MAX)
         {
             inner.room.notified().await;
         }
-        let part = tokio::time::timeout(SUBMIT_SILENCE, stream.reader.expect()).await;
+        let begun = Instant::now();
+        let patience = time_for(held.bytes).saturating_sub(read_for);
+        let part = tokio::time::timeout(patience, stream.reader.expect()).await;
         let Ok(part) = part else {
-            return Err(fail(ErrorCode::Invalid, "nothing more of it came"));
+            return Err(fail(ErrorCode::Invalid, "it was sent too slowly"));
         };
+        read_for += begun.elapsed();
         let SubmitPart::Inputs(more) = part? else {
             break;
         };
@@ -190,11 +198,11 @@ pub(super) async fn submit<S: Store>(
         }
         held.grow(bytes);
         own.grow(bytes);
-        if held.bytes > SUBMITTING_MAX {
+        if held.bytes > SUBMITTING_OWN_MAX {
             let message = format!(
                 "the inputs of one batch take more than {} MiB: submit several, or put large ones \
                  as blobs",
-                SUBMITTING_MAX >> 20
+                SUBMITTING_OWN_MAX >> 20
             );
             return Err(fail(ErrorCode::Invalid, message));
         }
@@ -207,6 +215,10 @@ pub(super) async fn submit<S: Store>(
             return Err(fail(ErrorCode::Storage, message));
         }
         inputs.extend(more);
+        if !known {
+            let hub = inner.hub.borrow();
+            hub.check_quota(namespace, inputs.len() as u64, held.bytes)?;
+        }
         if inputs.len() > JOBS_MAX as usize {
             let message = format!("more than {JOBS_MAX} jobs");
             return Err(fail(ErrorCode::Invalid, message));

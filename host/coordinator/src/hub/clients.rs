@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use optwasm_protocol::message::{AttemptEnd, BatchSpec, Ending, LimitsChange, Order, Which};
-use optwasm_protocol::{BatchId, JobId, Namespace, Payload, Report, WorkerId};
+use optwasm_protocol::{BatchId, JobId, Namespace, Payload, WorkerId};
 use optwasm_scheduler as sched;
 use optwasm_store::{BatchSummary, NewBatch, Record, Store, StoreError};
 use tokio::sync::oneshot;
 
 use super::commit::{After, Open};
-use super::{Hub, Live, Now, QuotaError, Waiter, batch, complement, job, scheduled};
+use super::{Hub, Live, Now, QuotaError, Waiter, batch, brief, complement, job, scheduled};
 
 /// Bytes of results that are read at once where many are needed.
 const PAGE: usize = 1 << 20;
@@ -174,21 +174,14 @@ impl<S: Store> Hub<S> {
 
         let mut known = Vec::with_capacity(jobs.len());
         let mut last_attempt = 0;
-        for (index, report) in self.reports(id, &jobs) {
-            last_attempt = last_attempt.max(report.attempt);
+        for (index, end) in self.reopened(now, id, &jobs) {
+            last_attempt = last_attempt.max(end.attempt);
             known.push(sched::Known {
                 index,
-                last_attempt: report.attempt,
+                last_attempt: end.attempt,
                 reported: true,
                 ..sched::Known::default()
             });
-            let end = AttemptEnd {
-                attempt: report.attempt,
-                worker: WorkerId(0),
-                worker_name: report.worker,
-                ended_ms: now.ms,
-                ending: Ending::Reopened(report.outcome.to_string()),
-            };
             let record = Record::Attempt(JobId(id, index), end);
             self.turn.records.push(record);
         }
@@ -253,10 +246,10 @@ impl<S: Store> Hub<S> {
         jobs
     }
 
-    /// The results of these jobs, which are ascending; read in pages, which is many times faster
-    /// than one by one.
-    fn reports(&self, id: BatchId, jobs: &[u32]) -> Vec<(u32, Report)> {
-        let mut reports = Vec::with_capacity(jobs.len());
+    /// How these jobs, which are ascending, ended before they are run again. Results are read in
+    /// pages, which is many times faster than one by one, and takes no more memory than a page.
+    fn reopened(&self, now: Now, id: BatchId, jobs: &[u32]) -> Vec<(u32, AttemptEnd)> {
+        let mut ends = Vec::with_capacity(jobs.len());
         let mut left = jobs;
         while let Some(first) = left.first() {
             let page = self.store.results(id, Order::Input, *first, PAGE);
@@ -269,11 +262,18 @@ impl<S: Store> Hub<S> {
                 }
                 if left.first() == Some(&index) {
                     left = &left[1..];
-                    reports.push((index, report));
+                    let end = AttemptEnd {
+                        attempt: report.attempt,
+                        worker: WorkerId(0),
+                        worker_name: report.worker,
+                        ended_ms: now.ms,
+                        ending: Ending::Reopened(brief(&report.outcome)),
+                    };
+                    ends.push((index, end));
                 }
             }
         }
-        reports
+        ends
     }
 
     /// Forgets a batch; `None` where there is none, an error where it is not done.

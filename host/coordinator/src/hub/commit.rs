@@ -295,6 +295,7 @@ impl<S: Store> Hub<S> {
             return;
         }
         self.attached.remove(id);
+        self.checkpoints.remove_batch(id);
         if let Some(live) = self.live.remove(&id) {
             for worker in live.workers {
                 self.tell(worker, Out::Forget(id));

@@ -6,16 +6,11 @@ use optwasm_scheduler as sched;
 use optwasm_store::{Record, Store, StoreError, Witness};
 
 use super::commit::After;
-use super::{Hub, Live, Now, Session, Vote, group, job, worker};
+use super::{Hub, Live, Now, Session, Vote, brief, group, job, worker};
 
-/// Largest checkpoint; the sandbox takes none that is larger.
-const CHECKPOINT_MAX: usize = 1 << 20;
 /// Largest report: with a page of others it still fits a message. The sandbox limits all of its
 /// parts to far less.
 const REPORT_MAX: usize = 3 << 20;
-/// Bytes of all checkpoints that are kept; beyond it new ones are dropped, and their jobs would begin
-/// anew.
-const CHECKPOINTS_MAX: usize = 256 << 20;
 /// Late results of a job that are noted: more are no evidence of anything new.
 const LATE_OF_JOB_MAX: usize = 100;
 /// Late results of a batch that are kept for comparison until their jobs are decided.
@@ -90,12 +85,17 @@ impl<S: Store> Hub<S> {
         let class = class(&report.outcome);
         let service_time_us = report.wall_us;
         let fuel = report.fuel;
-        self.turn.why = Some(report.outcome.to_string());
+        self.turn.why = Some(brief(&report.outcome));
         let judgement = if self.holds(id, held, attempt) {
             self.count_done(id, held);
             self.judge(id, held, report)
         } else {
             self.late(now, id, held, &report);
+            if matches!(report.outcome, Outcome::Cancelled) {
+                // Nothing else says what it took until it heard that it was taken back.
+                let spent = Record::Spent(held.0, fuel, service_time_us);
+                self.turn.records.push(spent);
+            }
             Judgement {
                 then: sched::Then::Decide,
                 report,
@@ -359,6 +359,7 @@ impl<S: Store> Hub<S> {
     pub(super) fn record_result(&mut self, id: JobId, report: Report, engine: String) {
         if let Some(live) = self.live.get_mut(&id.0) {
             live.forget(id.1);
+            self.checkpoints.remove(id);
         }
         let record = Record::Result(id, Box::new(report), engine);
         self.turn.records.push(record);
@@ -385,8 +386,6 @@ impl<S: Store> Hub<S> {
             if !self.holds(session.worker, id, attempt) {
                 continue;
             }
-            let kept = self.live.values().map(|live| live.checkpoint_bytes).sum();
-            let room = CHECKPOINTS_MAX.saturating_sub(kept);
             let Some(live) = self.live.get_mut(&id.0) else {
                 continue;
             };
@@ -398,13 +397,9 @@ impl<S: Store> Hub<S> {
                     let summary = (incumbent.objective, incumbent.bound);
                     live.incumbents.insert(id.1, summary);
                 }
-                // Larger ones would not fit into an assignment beside an input.
-                JobEvent::Checkpoint(bytes) if bytes.len() <= CHECKPOINT_MAX.min(room) => {
-                    live.drop_checkpoint(id.1);
-                    live.checkpoint_bytes += bytes.len();
-                    live.checkpoints.insert(id.1, bytes);
-                }
-                JobEvent::Checkpoint(_) => {}
+                // Those whom others are to confirm begin as they did.
+                JobEvent::Checkpoint(_) if live.verify > 1 => {}
+                JobEvent::Checkpoint(bytes) => self.checkpoints.put(&live.namespace, id, bytes),
             }
             live.news.notify_waiters();
         }
@@ -416,13 +411,6 @@ impl Live {
     fn forget(&mut self, index: u32) {
         self.progress.remove(&index);
         self.incumbents.remove(&index);
-        self.drop_checkpoint(index);
         self.witnesses.remove(&index);
-    }
-
-    fn drop_checkpoint(&mut self, index: u32) {
-        if let Some(bytes) = self.checkpoints.remove(&index) {
-            self.checkpoint_bytes -= bytes.len();
-        }
     }
 }

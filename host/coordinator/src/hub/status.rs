@@ -60,10 +60,9 @@ impl<S: Store> Hub<S> {
         let Some(input) = self.store.input(id)? else {
             return Ok(None);
         };
-        let live = self.live.get(&id.0);
         Ok(Some(JobData {
             input,
-            checkpoint: live.and_then(|live| live.checkpoints.get(&id.1).cloned()),
+            checkpoint: self.checkpoints.get(id),
             limits: self.store.limits(id),
         }))
     }
@@ -258,16 +257,17 @@ impl<S: Store> Hub<S> {
         let live = self.live.values();
         let live = live.filter(|live| live.namespace == *namespace);
         let all = self.coordinator_status();
-        let room = of
-            .quota
-            .max_bytes
-            .map(|most| most.saturating_sub(of.usage.bytes));
+        // What others have taken is not told.
+        let capacity = all.used.saturating_add(all.room);
+        let most = of.quota.max_bytes.unwrap_or(u64::MAX).min(capacity);
+        let refusing = all.refusing.is_some();
         CoordinatorStatus {
             live_batches: live.count() as u32,
             waiting: of.queued,
             held: of.running,
             used: of.usage.bytes,
-            room: room.map_or(all.room, |room| room.min(all.room)),
+            room: most.saturating_sub(of.usage.bytes),
+            refusing: refusing.then(|| "there is no room".to_owned()),
             store: String::new(),
             ..all
         }

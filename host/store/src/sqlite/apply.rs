@@ -402,7 +402,13 @@ impl Applier {
         }
         self.count_bytes(namespace.number() as i64, row.body.len() as i64);
         if self.witnesses {
+            let size = "SELECT coalesce(sum(length(body)), 0) FROM witnesses WHERE job = ?1";
+            let size: i64 = {
+                let mut query = self.conn.prepare_cached(size)?;
+                query.query_row([row.job], |row| row.get(0))?
+            };
             self.execute("DELETE FROM witnesses WHERE job = ?1", [row.job])?;
+            self.count_history(batch, -size)?;
         }
         self.drop_followers(row.job, row.job)?;
         Ok(Some((row, namespace)))
@@ -414,7 +420,7 @@ impl Applier {
             Some(live) if job.1 < live.jobs => {}
             _ => return Ok(()),
         }
-        let (job, nr) = (job_key(job), self.nr);
+        let (batch, job, nr) = (job.0.0, job_key(job), self.nr);
         self.nr += 1;
         let sum = codec::checksum(table, &[job, nr], body);
         let sql = match table {
@@ -422,7 +428,20 @@ impl Applier {
             Table::Witnesses => "INSERT INTO witnesses VALUES (?1, ?2, ?3, ?4)",
             _ => "INSERT INTO limits VALUES (?1, ?2, ?3, ?4)",
         };
-        self.execute(sql, params![job, nr, body, sum])
+        self.execute(sql, params![job, nr, body, sum])?;
+        self.count_history(batch, body.len() as i64)
+    }
+
+    fn count_history(&mut self, batch: u64, more: i64) -> Read<()> {
+        let Some(live) = self.batch(batch)? else {
+            return Ok(());
+        };
+        let before = live.state.bytes();
+        live.state.history_bytes = live.state.history_bytes.saturating_add_signed(more);
+        live.dirty = true;
+        let (more, namespace) = (live.state.bytes() - before, live.namespace.number());
+        self.count_bytes(namespace as i64, more);
+        Ok(())
     }
 
     fn reopen(&mut self, id: BatchId, jobs: &[Range<u32>], limits: Option<Limits>) -> Read<()> {

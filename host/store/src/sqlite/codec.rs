@@ -173,6 +173,9 @@ pub(super) struct State {
     /// Bytes of its results; those from before they were counted are not in it.
     #[serde(default)]
     pub result_bytes: u64,
+    /// Bytes of its jobs' histories: attempts, limits, and results that wait to be confirmed.
+    #[serde(default)]
+    pub history_bytes: u64,
     /// Sum of [`mix`] over all results: shows whether the index over them is whole, whose entries
     /// have no checksums.
     pub set: u64,
@@ -258,6 +261,7 @@ impl State {
             state.outcomes.truncate(used.map_or(0, |place| place + 1));
             // Not all are counted where an older version has written some.
             state.result_bytes = 0;
+            state.history_bytes = 0;
             state
         };
         plain(self) == plain(other)
@@ -265,7 +269,8 @@ impl State {
 
     /// Bytes that it counts for.
     pub fn bytes(&self) -> i64 {
-        self.input_bytes.saturating_add(self.result_bytes) as i64
+        let bytes = [self.input_bytes, self.result_bytes, self.history_bytes];
+        bytes.into_iter().fold(0, u64::saturating_add) as i64
     }
 
     /// Counts a result.
