@@ -52,6 +52,9 @@ struct Kind {
     /// The virtual time.
     served: Pass,
     passes: BTreeMap<NamespaceId, Pass>,
+    /// What namespaces got back since they were last served, because jobs took less than they were
+    /// charged for: by so much they may be behind the virtual time.
+    refunds: BTreeMap<NamespaceId, Pass>,
     /// Namespaces with waiting jobs.
     order: BTreeSet<Place>,
     /// What jobs have taken lately.
@@ -118,6 +121,7 @@ impl Shares {
                 workers: 0,
                 served: 0,
                 passes: BTreeMap::new(),
+                refunds: BTreeMap::new(),
                 order: waiting.map(|(&namespace, _)| (0, namespace)).collect(),
                 service: Ewma::default(),
             };
@@ -221,8 +225,11 @@ impl Shares {
     pub(crate) fn serve(&mut self, kind: KindId, namespace: NamespaceId, us: u64) {
         let cost = charge(us, self.weight(namespace));
         if let Some(kind) = self.kinds.get_mut(&kind) {
-            kind.served = kind.served.max(kind.pass(namespace));
-            kind.set_pass(namespace, kind.served + cost);
+            let refund = kind.refunds.remove(&namespace).unwrap_or(0);
+            let pass = kind.pass(namespace);
+            let begin = pass.max(kind.served.saturating_sub(refund));
+            kind.served = kind.served.max(pass);
+            kind.set_pass(namespace, begin + cost);
         }
     }
 
@@ -236,8 +243,12 @@ impl Shares {
     ) {
         let weight = self.weight(namespace);
         if let Some(kind) = self.kinds.get_mut(&kind) {
-            let pass = kind.pass(namespace) + charge(cost_us, weight);
-            kind.set_pass(namespace, pass.saturating_sub(charge(charged_us, weight)));
+            let (charged, cost) = (charge(charged_us, weight), charge(cost_us, weight));
+            let pass = kind.pass(namespace) + cost;
+            kind.set_pass(namespace, pass.saturating_sub(charged));
+            if charged > cost {
+                *kind.refunds.entry(namespace).or_default() += charged - cost;
+            }
         }
     }
 
@@ -253,6 +264,8 @@ impl Shares {
             let served = kind.served;
             kind.passes
                 .retain(|namespace, pass| *pass > served || self.counts.contains_key(namespace));
+            kind.refunds
+                .retain(|namespace, _| self.counts.contains_key(namespace));
         }
     }
 

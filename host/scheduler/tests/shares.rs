@@ -260,3 +260,43 @@ proptest! {
         prop_assert!(most - least <= bound, "{got:?}, {bound}");
     }
 }
+
+#[test]
+fn who_cancels_what_runs_has_saved_nothing() {
+    let service = |job: optwasm_scheduler::JobId| match job.batch.0 {
+        1 => SECOND / 100,
+        _ => 600 * SECOND,
+    };
+    let mut cluster = Cluster::new(service);
+    cluster.join(0, slots(1));
+    cluster.event(submit(1, of(1, 1_000_000)));
+    for batch in 2..102 {
+        cluster.event(submit(batch, of(2, 1)));
+        // Before running jobs are charged for the time they take.
+        cluster.run_until(cluster.now + SECOND * 9 / 10);
+        let batch = BatchId(batch);
+        cluster.event(Event::Cancel { batch });
+    }
+    let share = served(&cluster, 1) as f64 / cluster.now as f64;
+    assert!(share > 0.45, "{share}");
+    cluster.scheduler.sanity_check().unwrap();
+}
+
+/// What is charged beforehand is corrected afterwards, in both directions.
+#[test]
+fn jobs_of_varying_length_get_no_less_than_short_ones() {
+    let mut cluster = Cluster::new(|job| {
+        let time = [1_000, 20_000][(job.batch.0 / 100) as usize];
+        // Half as long to half as long again.
+        time / 2 + u64::from(job.index).wrapping_mul(2_654_435_761) % time
+    });
+    cluster.join(0, slots(3));
+    cluster.event(weigh(1, 2));
+    for batch in [1, 2, 101, 102] {
+        cluster.event(submit(batch, of(batch / 100, 1_000_000)));
+    }
+    cluster.run_until(100 * SECOND);
+    let of = |first| (served(&cluster, first) + served(&cluster, first + 1)) as f64;
+    let ratio = of(101) / of(1);
+    assert!((1.99..2.01).contains(&ratio), "{ratio}");
+}
