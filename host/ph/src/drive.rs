@@ -33,8 +33,8 @@ const UPLOADS: usize = 16;
 /// coordinator's own attempts. A model that brings every host down has failed.
 const LOST_MAX: u32 = 3;
 /// Batches under way, at most; what else is to be solved waits until one has ended. Each holds a
-/// stream, of which a connection has 32; this, the next and the last but one number below and the
-/// stream of held blobs are no more than that.
+/// stream, of which a connection has 32; this, [`ASKED_AT_ONCE`], [`REMOVED_AT_ONCE`] and the stream of
+/// held blobs are no more than that.
 const OPEN_MAX: usize = 12;
 /// Outputs that are fetched at once, or, at another time, batches that are cancelled.
 const ASKED_AT_ONCE: usize = 8;
