@@ -1,5 +1,7 @@
 //! Stochastic programs with real workers.
 
+mod limits;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;

@@ -311,6 +311,14 @@ pub struct PlaceArgs {
     pub wait_timeout: Option<Duration>,
 }
 
+/// What a plugin is told.
+#[derive(Debug, Clone, Args)]
+pub struct OptionArgs {
+    /// Option of the plugin; may be repeated. `optwasm plugins NAME` lists them
+    #[arg(short, long = "option", value_name = "KEY=VALUE", value_parser = parse_pair)]
+    pub option: Vec<(String, String)>,
+}
+
 #[derive(Debug, Args)]
 pub struct PluginsArgs {
     /// Plugin to tell about: formats, options, licences
@@ -328,9 +336,8 @@ pub struct SolveArgs {
     /// Plugin to use [default: chosen by what is in the file]
     #[arg(short, long)]
     pub plugin: Option<String>,
-    /// Option of the plugin; may be repeated. `optwasm plugins NAME` lists them
-    #[arg(short, long = "option", value_name = "KEY=VALUE", value_parser = parse_pair)]
-    pub option: Vec<(String, String)>,
+    #[command(flatten)]
+    pub options: OptionArgs,
     /// Wall-clock time for each problem; then its best solution so far is the answer
     #[arg(long, value_parser = parse_duration, conflicts_with = "deadline")]
     pub time_limit: Option<Duration>,

@@ -39,7 +39,8 @@ pub fn print(text: impl std::fmt::Display) -> Result<(), Failure> {
     writeln!(io::stdout(), "{text}").map_err(closed)
 }
 
-fn closed(error: io::Error) -> Failure {
+/// What it is that stdout takes no more. A reader that went away ends the command here, quietly.
+pub fn closed(error: io::Error) -> Failure {
     if error.kind() == io::ErrorKind::BrokenPipe {
         // As programs do whose output is piped into `head`.
         std::process::exit(0);

@@ -102,17 +102,18 @@ fn check_options(problems: &[Problem], options: &[(String, String)]) -> Result<(
         }
         checked.push(plugin);
         for (name, value) in options {
-            problem
-                .plugin
-                .manifest
-                .check(name, value)
-                .map_err(|error| {
-                    Failure::usage(error)
-                        .next(format!("List its options with: optwasm plugins {plugin}"))
-                })?;
+            check_option(problem.plugin, name, value)?;
         }
     }
     Ok(())
+}
+
+/// Checks an option against the plugin's manifest.
+pub fn check_option(plugin: &Plugin, name: &str, value: &str) -> Result<(), Failure> {
+    plugin.manifest.check(name, value).map_err(|error| {
+        let name = plugin.name();
+        Failure::usage(error).next(format!("List its options with: optwasm plugins {name}"))
+    })
 }
 
 /// A batch of problems for one plugin.

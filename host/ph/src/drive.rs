@@ -1,23 +1,26 @@
 //! Drives a problem: what is to be solved becomes jobs on a coordinator's workers, or in this process.
 //!
-//! The file of each unit's model is pushed once, as a blob, and held until the end. All that is handed out at
-//! one time travels as one batch, or as one for each solver that it needs: a round trip takes it to
-//! the coordinator, and results come as a stream. Batches are [attached](BatchSpec::attached): what is
-//! under way ends with this process. Those that have ended are removed several at once, while
-//! others are being solved: each removal is a write to the coordinator's disk, as each submission is,
-//! and one by one they would make every iteration wait.
+//! The file of each unit's model is pushed once, as a blob, and held until the end. What is handed out at
+//! one time travels as one batch, or as several at once where it is much or needs several solvers: a
+//! round trip takes it to the coordinator, and results come as a stream. Batches are
+//! [attached](BatchSpec::attached): what is under way ends with this process. Those that have ended
+//! are removed several at once, while others are being solved: each removal is a write to the
+//! coordinator's disk, as each submission is, and one by one they would make every iteration wait.
 //!
-//! Jobs of a batch share its blobs, so that a worker fetches all units' files, each once. It would
-//! do so anyway: a unit is solved wherever a slot is free, in each iteration on another worker.
+//! Jobs of a batch share its blobs, which are the files of their own units and no others. A worker
+//! fetches them all, each once, whichever of the jobs it runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::stream::{LocalBoxStream, SelectAll, StreamExt, TryStreamExt, iter, unfold};
+use futures_util::stream::{
+    FuturesUnordered, LocalBoxStream, SelectAll, StreamExt, TryStreamExt, iter, unfold,
+};
 use optwasm_client::{
-    Batch, BatchId, BatchSpec, Client, ClientError, ContentId, Order, Outcome, Report,
+    Batch, BatchId, BatchSpec, Client, ClientError, ContentId, Order, Outcome, Report, Results,
 };
 use optwasm_model::mps::{self, WriteError};
 use optwasm_model::{Model, Solution, Status};
@@ -30,11 +33,15 @@ const UPLOADS: usize = 16;
 /// coordinator's own attempts. A model that brings every host down has failed.
 const LOST_MAX: u32 = 3;
 /// Batches under way, at most; what else is to be solved waits until one has ended. Each holds a
-/// stream, of which a connection has 32; this, the two numbers below, the stream of held blobs and a
-/// submission are no more than that.
+/// stream, of which a connection has 32; this, [`ASKED_AT_ONCE`], [`REMOVED_AT_ONCE`] and the stream of
+/// held blobs are no more than that.
 const OPEN_MAX: usize = 12;
-/// Batches that are cancelled at once.
-const CANCELLED_AT_ONCE: usize = 8;
+/// Outputs that are fetched at once, or, at another time, batches that are cancelled.
+const ASKED_AT_ONCE: usize = 8;
+/// Jobs of a batch, at most, and so blobs, of which a coordinator takes 1024 with the caller's own
+/// arguments. A worker fetches all of them before it begins, so that fewer are better; times
+/// [`OPEN_MAX`], they keep some thousand slots busy.
+const BATCH_MAX: usize = 256;
 /// Batches that are removed at once; the coordinator writes them to its disk together.
 const REMOVED_AT_ONCE: usize = 8;
 /// Batches that have ended and are not removed yet, at most: so the cost of removing them is a few
@@ -77,8 +84,8 @@ pub struct Driver<'c> {
     arrivals: SelectAll<LocalBoxStream<'c, Result<Arrival, ClientError>>>,
     /// Batches, and their jobs that have not ended.
     open: BTreeMap<BatchId, (Batch<'c>, BTreeSet<u64>)>,
-    /// Jobs that wait until there is room for another batch.
-    waiting: Vec<Job>,
+    /// Of each solver, the jobs that wait until there is room for another batch.
+    waiting: Vec<VecDeque<Job>>,
     /// Batches that have ended.
     ended: Vec<Batch<'c>>,
     /// How often jobs were asked for again.
@@ -91,6 +98,8 @@ struct Job {
     id: u64,
     class: Class,
     input: Bytes,
+    /// The blob that the input names, if it does.
+    base: Option<Blob>,
 }
 
 /// A job that has ended.
@@ -100,24 +109,24 @@ struct Arrival {
     report: Report,
 }
 
-/// Names of blobs, and what they are.
-type Blobs = [(String, ContentId)];
+/// The name of a blob, and what it is.
+type Blob = (String, ContentId);
 
 impl<'c> Driver<'c> {
     /// A driver of these solvers. Each model goes to the first that takes programs of its class.
     pub fn new(client: &'c Client, solvers: Vec<Solver>) -> Self {
         Driver {
             client,
+            waiting: vec![VecDeque::new(); solvers.len()],
             solvers,
             arrivals: SelectAll::new(),
             open: BTreeMap::new(),
-            waiting: Vec::new(),
             ended: Vec::new(),
             lost: BTreeMap::new(),
         }
     }
 
-    /// Drives progressive hedging to its end; `heard` is called with each step.
+    /// Drives progressive hedging to its end; `heard` is called with each step, and may end it there.
     ///
     /// Dropped before its end, it leaves jobs under way: [`cancel`](Self::cancel) ends them.
     ///
@@ -127,7 +136,7 @@ impl<'c> Driver<'c> {
     pub async fn hedge(
         &mut self,
         ph: &mut Ph<'_>,
-        heard: impl FnMut(&Ph<'_>, &Step),
+        heard: impl FnMut(&Ph<'_>, &Step) -> ControlFlow<()>,
     ) -> Result<(), DriveError> {
         let pool = self.client.pool().await?;
         let bases = ph.bases().into_iter();
@@ -140,10 +149,8 @@ impl<'c> Driver<'c> {
             Ok::<_, ClientError>((name, pushed.id()?, pushed))
         });
         let held: Vec<_> = pushed.buffered(UPLOADS).try_collect().await?;
-        let blobs: Vec<(String, ContentId)> = held
-            .iter()
-            .map(|(name, id, _)| (name.clone(), *id))
-            .collect();
+        let blobs = held.iter().map(|(name, id, _)| (name.clone(), *id));
+        let blobs: Vec<Blob> = blobs.collect();
         let driven = self.iterate(ph, &blobs, heard).await;
         self.cancel().await;
         // Where the coordinator does not hear of it, it notices that this client has gone.
@@ -154,22 +161,25 @@ impl<'c> Driver<'c> {
     async fn iterate(
         &mut self,
         ph: &mut Ph<'_>,
-        blobs: &Blobs,
-        mut heard: impl FnMut(&Ph<'_>, &Step),
+        blobs: &[Blob],
+        mut heard: impl FnMut(&Ph<'_>, &Step) -> ControlFlow<()>,
     ) -> Result<(), DriveError> {
         loop {
             let jobs = ph.subproblems().into_iter().map(|subproblem| Job {
                 id: subproblem.id,
                 class: subproblem.class,
                 input: subproblem.patch.to_cbor().into(),
+                base: blobs.get(subproblem.unit).cloned(),
             });
-            self.submit(jobs.collect(), blobs).await?;
+            self.submit(jobs.collect()).await?;
             if self.ended.len() >= ENDED_MAX {
                 self.remove_ended();
             }
-            let answers = self.answers(blobs, |id| ph.is_wanted(id)).await?;
-            if let Some(step) = ph.solved(answers)? {
-                heard(ph, &step);
+            let answers = self.answers(|id| ph.is_wanted(id)).await?;
+            if let Some(step) = ph.solved(answers)?
+                && heard(ph, &step).is_break()
+            {
+                return Ok(());
             }
             if ph.is_done() {
                 return Ok(());
@@ -193,11 +203,11 @@ impl<'c> Driver<'c> {
         loop {
             let jobs = study.models().into_iter();
             let jobs = jobs.map(|asked| job(asked.id, &asked.model));
-            self.submit(jobs.collect::<Result<_, _>>()?, &[]).await?;
+            self.submit(jobs.collect::<Result<_, _>>()?).await?;
             if study.is_done() {
                 return Ok(());
             }
-            let answers = self.answers(&[], |_| true).await?;
+            let answers = self.answers(|_| true).await?;
             study.solved(answers);
         }
     }
@@ -208,11 +218,15 @@ impl<'c> Driver<'c> {
     ///
     /// [`DriveError`].
     pub async fn solve(&mut self, model: &Model) -> Result<Solution, DriveError> {
-        self.submit(vec![job(0, model)?], &[]).await?;
+        self.submit(vec![job(0, model)?]).await?;
         loop {
-            if let Some(solved) = self.answers(&[], |_| true).await?.pop() {
+            if let Some(Solved { mut solution, .. }) = self.answers(|_| true).await?.pop() {
                 self.cancel().await;
-                return Ok(solved.solution);
+                // What a solver publishes while it runs may leave out zeros.
+                if solution.values.len() < model.columns.len() {
+                    solution.expand(model.columns.iter().map(|column| &*column.name));
+                }
+                return Ok(solution);
             }
         }
     }
@@ -230,12 +244,14 @@ impl<'c> Driver<'c> {
 
     /// Ends batches of which no job is wanted any more.
     async fn cancel_unwanted(&mut self, is_wanted: impl Fn(u64) -> bool) {
-        self.waiting.retain(|job| is_wanted(job.id));
+        for waiting in &mut self.waiting {
+            waiting.retain(|job| is_wanted(job.id));
+        }
         let is_over = |jobs: &BTreeSet<u64>| !jobs.iter().any(|id| is_wanted(*id));
         let over = self.open.extract_if(.., |_, (_, jobs)| is_over(jobs));
         let over: Vec<Batch<'_>> = over.map(|(_, (batch, _))| batch).collect();
         iter(&over)
-            .for_each_concurrent(CANCELLED_AT_ONCE, async |batch| {
+            .for_each_concurrent(ASKED_AT_ONCE, async |batch| {
                 // One that does not hear of it is cancelled when nobody reads its results.
                 let _ = tokio::time::timeout(FAREWELL, batch.cancel()).await;
             })
@@ -255,33 +271,27 @@ impl<'c> Driver<'c> {
         self.arrivals.push(nothing.boxed_local());
     }
 
-    /// Submits these jobs and those that wait, in one batch for each solver that is needed, or has
-    /// them wait.
-    async fn submit(&mut self, jobs: Vec<Job>, blobs: &Blobs) -> Result<(), DriveError> {
-        self.waiting.extend(jobs);
-        if self.open.len() + self.solvers.len() > OPEN_MAX {
-            return Ok(());
-        }
-        let mut parts: BTreeMap<usize, Vec<Job>> = BTreeMap::new();
-        for job in std::mem::take(&mut self.waiting) {
+    /// Submits these jobs and those that wait, as many as there is room for.
+    async fn submit(&mut self, jobs: Vec<Job>) -> Result<(), DriveError> {
+        for job in jobs {
             let mut solvers = self.solvers.iter();
             let solver = solvers
                 .position(|solver| solver.takes.contains(&job.class))
                 .ok_or(DriveError::NoSolver(job.class))?;
-            parts.entry(solver).or_default().push(job);
+            self.waiting[solver].push_back(job);
         }
-        for (solver, jobs) in parts {
-            let mut spec = BatchSpec {
-                attached: true,
-                id: None,
-                ..self.solvers[solver].spec.clone()
-            };
-            spec.template.blobs.extend_from_slice(blobs);
-            let inputs: Vec<Bytes> = jobs.iter().map(|job| job.input.clone()).collect();
-            let batch = self.client.submit(spec, inputs).await?;
+        let mut room = OPEN_MAX.saturating_sub(self.open.len());
+        let mut submissions = FuturesUnordered::new();
+        for (solver, waiting) in self.solvers.iter().zip(&mut self.waiting) {
+            while room > 0 && !waiting.is_empty() {
+                room -= 1;
+                let jobs = waiting.drain(..waiting.len().min(BATCH_MAX)).collect();
+                submissions.push(submission(self.client, solver.spec.clone(), jobs));
+            }
+        }
+        while let Some((batch, results, jobs)) = submissions.try_next().await? {
             let ids = jobs.iter().map(|job| job.id).collect();
             self.open.insert(batch.id(), (batch, ids));
-            let results = batch.results(Order::Completion).await?;
             self.arrivals
                 .push(arrivals(batch, results, jobs).boxed_local());
         }
@@ -292,11 +302,9 @@ impl<'c> Driver<'c> {
     /// Jobs that were lost and are wanted are submitted again.
     async fn answers(
         &mut self,
-        blobs: &Blobs,
         is_wanted: impl Fn(u64) -> bool,
     ) -> Result<Vec<Solved>, DriveError> {
-        let mut answers = Vec::new();
-        let mut again = Vec::new();
+        let mut arrived = Vec::new();
         let mut next = self.arrivals.next().await;
         if next.is_none() {
             // Somebody waits for an answer that is not on its way.
@@ -309,24 +317,51 @@ impl<'c> Driver<'c> {
             }
             if is_wanted(job.id) {
                 let times = self.lost.get(&job.id).copied().unwrap_or(0);
-                match solution(self.client, &report.outcome, times).await? {
-                    Some(solution) => answers.push(Solved {
-                        id: job.id,
-                        solution,
-                    }),
-                    None => {
-                        self.lost.insert(job.id, times + 1);
-                        again.push(job);
-                    }
-                }
+                arrived.push((job, report, times));
             }
             next = self.arrivals.next().now_or_never().flatten();
         }
+        let client = self.client;
+        let read = iter(arrived).map(async |(job, report, times)| {
+            Ok::<_, ClientError>((job, solution(client, report, times).await?, times))
+        });
+        let read: Vec<_> = read.buffered(ASKED_AT_ONCE).try_collect().await?;
+        let mut answers = Vec::new();
+        let mut again = Vec::new();
+        for (job, solution, times) in read {
+            match solution {
+                Some(solution) => answers.push(Solved {
+                    id: job.id,
+                    solution,
+                }),
+                None => {
+                    self.lost.insert(job.id, times + 1);
+                    again.push(job);
+                }
+            }
+        }
         let ended = self.open.extract_if(.., |_, (_, jobs)| jobs.is_empty());
         self.ended.extend(ended.map(|(_, (batch, _))| batch));
-        self.submit(again, blobs).await?;
+        self.submit(again).await?;
         Ok(answers)
     }
+}
+
+/// Submits jobs as one batch, and asks for its results.
+async fn submission<'c>(
+    client: &'c Client,
+    mut spec: BatchSpec,
+    jobs: Vec<Job>,
+) -> Result<(Batch<'c>, Results<'c>, Vec<Job>), ClientError> {
+    spec.attached = true;
+    // A key is of one batch, and these are many.
+    spec.id = None;
+    let bases: BTreeSet<&Blob> = jobs.iter().filter_map(|job| job.base.as_ref()).collect();
+    spec.template.blobs.extend(bases.into_iter().cloned());
+    let inputs: Vec<Bytes> = jobs.iter().map(|job| job.input.clone()).collect();
+    let batch = client.submit(spec, inputs).await?;
+    let results = batch.results(Order::Completion).await?;
+    Ok((batch, results, jobs))
 }
 
 /// The job that solves a whole model.
@@ -335,13 +370,14 @@ fn job(id: u64, model: &Model) -> Result<Job, WriteError> {
         id,
         class: Class::of(model),
         input: mps::write(model)?.into(),
+        base: None,
     })
 }
 
 /// The results of a batch.
 fn arrivals<'c>(
     batch: Batch<'c>,
-    results: optwasm_client::Results<'c>,
+    results: Results<'c>,
     jobs: Vec<Job>,
 ) -> impl futures_util::Stream<Item = Result<Arrival, ClientError>> + use<'c> {
     unfold(Some((results, jobs)), move |state| async move {
@@ -361,16 +397,24 @@ fn arrivals<'c>(
 /// What a job's end says of its model; `None` where it says nothing and is to be run again.
 async fn solution(
     client: &Client,
-    outcome: &Outcome,
+    report: Report,
     times_lost: u32,
 ) -> Result<Option<Solution>, ClientError> {
     let failed = |why: String| Solution {
         message: Some(why),
         ..Solution::without_values(Status::Unknown, "")
     };
-    Ok(Some(match outcome {
+    // The best solution that the job had published before a limit ended it, with its bound.
+    let published = |status| {
+        let solution = Solution::from_cbor(&report.incumbent.as_ref()?.solution).ok()?;
+        Some(Solution { status, ..solution })
+    };
+    let limited = |status| published(status).unwrap_or_else(|| failed(report.outcome.to_string()));
+    Ok(Some(match &report.outcome {
         Outcome::Ok(output) => Solution::from_cbor(&client.fetch(output).await?)
             .unwrap_or_else(|error| failed(format!("the answer: {error}"))),
+        Outcome::Deadline => limited(Status::TimeLimit),
+        Outcome::OutOfFuel => limited(Status::FuelLimit),
         Outcome::HostOutOfMemory(_)
         | Outcome::HostPanic(_)
         | Outcome::WorkerLost(_)

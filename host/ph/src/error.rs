@@ -119,6 +119,24 @@ pub enum TreeError {
         /// A scenario in which it is continuous.
         scenario: String,
     },
+    /// No value of a variable is within its bounds in all scenarios below its node, so that the whole
+    /// program is infeasible; mend the bounds.
+    #[error(
+        "{}variable `{variable}` of node `{node}` must be at least {lower} in one scenario and at most {upper} in another: the whole program is infeasible",
+        at(*line)
+    )]
+    Bounds {
+        /// Where the node is declared.
+        line: usize,
+        /// The variable.
+        variable: String,
+        /// The node.
+        node: String,
+        /// The greatest of its lower bounds; of an integer variable, rounded up.
+        lower: f64,
+        /// The least of its upper bounds; of an integer variable, rounded down.
+        upper: f64,
+    },
     /// One scenario is minimized and another maximized.
     #[error("{}scenario `{scenario}` is to be {} and those before it {}", at(*line), way(*maximize), way(!*maximize))]
     Sense {

@@ -10,10 +10,17 @@
 //! | primal residual | √ Σ p (x − x̄)² | Boyd et al., section 3.3 |
 //! | dual residual | √ Σ p ρ² (x̄ − x̄ before)² | the same |
 //!
+//! x̄ before are the averages with which the scenario was last solved. Where every step waits for all
+//! scenarios, they are those of the step before. Where it does not, averages move less in a step, by
+//! the share of those that are back; but every scenario has been solved since its x̄ before, so that
+//! this residual is as large as if all had moved together.
+//!
 //! Boyd, Parikh, Chu, Peleato and Eckstein, "Distributed optimization and statistical learning via
 //! the alternating direction method of multipliers", Foundations and Trends in Machine Learning 3
 //! (2011). The first three are zero as soon as all scenarios agree, at whatever point; only together
 //! with the dual residual do they say that the point is right.
+
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -31,7 +38,7 @@ pub struct Metrics {
     pub normalized_term_diff: f64,
     /// Primal residual.
     pub primal: f64,
-    /// Dual residual; infinite in the first iteration, which has no averages before it.
+    /// Dual residual; infinite until every unit has been solved with averages.
     pub dual: f64,
     /// √ Σ p x² or √ Σ p x̄², whichever is larger: what the primal residual is small against.
     pub primal_scale: f64,
@@ -47,8 +54,8 @@ pub(crate) struct State<'a> {
     pub values: &'a [Vec<f64>],
     pub weights: &'a [Vec<f64>],
     pub averages: &'a [f64],
-    /// None before the first iteration.
-    pub before: Option<&'a [f64]>,
+    /// Of each unit, the averages with which it was solved, if there were any.
+    pub solved_with: &'a [Option<Arc<[f64]>>],
     pub rho: &'a [f64],
 }
 
@@ -58,7 +65,7 @@ impl Metrics {
         let (mut primal, mut dual, mut size) = (0.0, 0.0, 0.0);
         let (mut x2, mut average2, mut w2) = (0.0, 0.0, 0.0);
         let units = state.units.iter().zip(state.values).zip(state.weights);
-        for ((unit, values), weights) in units {
+        for (((unit, values), weights), before) in units.zip(state.solved_with) {
             for ((slot, x), w) in unit.slots.iter().zip(values).zip(weights) {
                 let (p, average) = (slot.weight, state.averages[slot.variable]);
                 let difference = x - average;
@@ -67,10 +74,10 @@ impl Metrics {
                     normalized += p * (difference / average).abs();
                 }
                 primal += p * difference * difference;
-                if let Some(before) = state.before {
+                dual += before.as_ref().map_or(f64::INFINITY, |before| {
                     let step = state.rho[slot.variable] * (average - before[slot.variable]);
-                    dual += p * step * step;
-                }
+                    p * step * step
+                });
                 x2 += p * x * x;
                 average2 += p * average * average;
                 w2 += p * w * w;
@@ -81,7 +88,7 @@ impl Metrics {
             term_diff,
             normalized_term_diff: normalized / state.averages.len().max(1) as f64,
             primal: primal.sqrt(),
-            dual: state.before.map_or(f64::INFINITY, |_| dual.sqrt()),
+            dual: dual.sqrt(),
             primal_scale: x2.max(average2).sqrt(),
             dual_scale: w2.sqrt(),
             size: size.sqrt(),

@@ -37,6 +37,7 @@
 //!   scenarios could agree on a point that is no optimum.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use optwasm_model::{Patch, Sense};
 
@@ -56,12 +57,14 @@ use crate::{PhError, warm};
 const HEURISTIC: &str = "with integer variables or without quadratic terms, agreement of the scenarios is a point from which progressive hedging cannot go on, but not always an optimum: the gap says how good it is";
 
 /// A subproblem that is not answered.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Task {
     kind: Kind,
     unit: usize,
     /// The sweep that its answer counts in.
     sweep: Option<u64>,
+    /// The averages that it was made with.
+    averages: Option<Arc<[f64]>>,
 }
 
 #[derive(Debug)]
@@ -81,9 +84,11 @@ pub struct Ph<'p> {
     rho: Vec<f64>,
     /// Of each unit, the values of its slots when it was last solved.
     values: Vec<Vec<f64>>,
+    /// Of each unit, the averages that it was last solved with.
+    solved_with: Vec<Option<Arc<[f64]>>>,
     weights: Vec<Vec<f64>>,
     /// None until the first step, unless they were given.
-    averages: Option<Vec<f64>>,
+    averages: Option<Arc<[f64]>>,
     least: Vec<f64>,
     greatest: Vec<f64>,
     iteration: u32,
@@ -126,8 +131,9 @@ impl<'p> Ph<'p> {
             settings,
             rho,
             values: zeros.clone(),
+            solved_with: vec![None; zeros.len()],
             weights: warm.weights.unwrap_or(zeros),
-            averages,
+            averages: averages.map(Arc::from),
             least: extremes.clone(),
             greatest: extremes,
             units,
@@ -190,9 +196,12 @@ impl<'p> Ph<'p> {
         answers: impl IntoIterator<Item = Solved>,
     ) -> Result<Option<Step>, PhError> {
         for Solved { id, solution } in answers {
-            let Some(Task { kind, unit, sweep }) = self.tasks.remove(&id) else {
+            let Some(task) = self.tasks.remove(&id) else {
                 continue;
             };
+            let Task {
+                kind, unit, sweep, ..
+            } = task;
             if kind == Kind::Iterate {
                 let values = point(&self.units[unit], &solution)?;
                 let slots = self.units[unit].slots.iter().map(|slot| {
@@ -205,6 +214,7 @@ impl<'p> Ph<'p> {
                     }
                 });
                 self.values[unit] = slots.collect();
+                self.solved_with[unit] = task.averages;
                 self.back.insert(unit);
             }
             if let Some(id) = sweep {
@@ -284,7 +294,6 @@ impl<'p> Ph<'p> {
     }
 
     fn step(&mut self) -> Result<Option<Step>, PhError> {
-        let before = self.averages.take();
         let averages = self.average();
         if self.iteration == 0 {
             let spread = self.spread(&averages);
@@ -303,10 +312,10 @@ impl<'p> Ph<'p> {
             values: &self.values,
             weights: &self.weights,
             averages: &averages,
-            before: before.as_deref(),
+            solved_with: &self.solved_with,
             rho: &self.rho,
         });
-        self.averages = Some(averages);
+        self.averages = Some(averages.into());
         let gap = self.bounds.gap(self.problem.sense);
         let stop = self.settings.stop.check(self.iteration, &metrics, gap);
         let mut step = Step {
@@ -430,7 +439,13 @@ impl<'p> Ph<'p> {
     fn push(&mut self, kind: Kind, unit: usize, sweep: Option<u64>, patch: Patch) {
         let id = self.next_id;
         self.next_id += 1;
-        self.tasks.insert(id, Task { kind, unit, sweep });
+        let task = Task {
+            kind,
+            unit,
+            sweep,
+            averages: self.averages.clone(),
+        };
+        self.tasks.insert(id, task);
         self.queue.push(Subproblem {
             id,
             kind,

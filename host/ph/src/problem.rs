@@ -13,6 +13,7 @@
 //! - [`Variable`]s are numbered through all nodes; those of one node are consecutive.
 //! - Every scenario has a column for every variable of every node on its path, and one column belongs
 //!   to one variable. All scenarios have one sense.
+//! - For every variable there is a value that is within its bounds in all scenarios below its node.
 //! - Probabilities sum to 1 below each node, up to rounding: those given need to within
 //!   1e-6 only, and are scaled.
 
@@ -23,6 +24,9 @@ use optwasm_model::{Model, Sense};
 
 use crate::tree::{leaves, one_sense, probabilities, tree_order};
 use crate::{TreeError, glob};
+
+/// How far an integer variable may be from a whole number: what solvers tolerate by default.
+const INTEGRALITY: f64 = 1e-6;
 
 /// A node as a file describes it.
 #[derive(Debug, Clone, Default)]
@@ -82,9 +86,9 @@ pub struct Variable {
     pub name: String,
     /// Whether it must be integer.
     pub integer: bool,
-    /// The greatest of its lower bounds in the scenarios.
+    /// The greatest of its lower bounds in the scenarios; of an integer variable, rounded up.
     pub lower: f64,
-    /// The least of its upper bounds in the scenarios.
+    /// The least of its upper bounds in the scenarios; of an integer variable, rounded down.
     pub upper: f64,
 }
 
@@ -424,6 +428,19 @@ impl Problem {
                 line: spec.line,
                 variable: name.to_owned(),
                 scenario: self.scenarios[index].name.clone(),
+            });
+        }
+        if added.integer {
+            added.lower = (added.lower - INTEGRALITY).ceil();
+            added.upper = (added.upper + INTEGRALITY).floor();
+        }
+        if added.lower > added.upper {
+            return Err(TreeError::Bounds {
+                line: spec.line,
+                variable: name.to_owned(),
+                node: spec.name.clone(),
+                lower: added.lower,
+                upper: added.upper,
             });
         }
         self.variables.push(added);

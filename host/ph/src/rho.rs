@@ -33,8 +33,8 @@ pub enum RhoRule {
 pub struct Rho {
     /// The rule.
     pub rule: RhoRule,
-    /// Exceptions: names of variables or patterns with `*` and `?`, and their rho. The last that
-    /// matches counts.
+    /// Exceptions: names of variables or patterns with `*` and `?`, and their rho. `NODE/VARIABLE`
+    /// stands for the variable at that node alone. The last that matches counts.
     pub overrides: Vec<(String, f64)>,
 }
 
@@ -89,8 +89,14 @@ impl Rho {
                     by_cost(factor, otherwise) / divisor
                 }
             };
+            let at_node = format!("{}/{}", problem.nodes[variable.node].name, variable.name);
+            let matches = |pattern: &String| {
+                [&variable.name, &at_node]
+                    .into_iter()
+                    .any(|name| pattern == name || glob::matches(pattern, name))
+            };
             for (used, (pattern, value)) in used.iter_mut().zip(&self.overrides) {
-                if *pattern == variable.name || glob::matches(pattern, &variable.name) {
+                if matches(pattern) {
                     *used = true;
                     rho = *value;
                 }

@@ -20,8 +20,8 @@ pub struct Settings {
     /// When to stop.
     pub stop: StopRule,
     /// `Some(n)`: asynchronous, a step whenever n units are back. Default synchronous. With a small n
-    /// the averages move less in a step, and so does the dual residual; a unit that is much slower
-    /// than the others holds up convergence.
+    /// the averages move less in a step; a unit that is much slower than the others holds up
+    /// convergence.
     pub asynchronous: Option<usize>,
     /// Whether to compute Lagrangian outer bounds. Default yes.
     pub outer_bound: bool,

@@ -220,17 +220,21 @@ impl<'p> Study<'p> {
                         .push(format!("{what} has a solution with too few values"));
                     return;
                 };
-                let integer = self.problem.variables[variable].integer;
-                values.insert(variable, if integer { value.round() } else { value });
+                let shared = &self.problem.variables[variable];
+                let value = match shared.integer {
+                    true => value.round(),
+                    false => value,
+                };
+                // Solvers miss bounds by their tolerance, and averages of bounds are not the bounds of
+                // all scenarios.
+                values.insert(variable, value.max(shared.lower).min(shared.upper));
             }
         }
         let fix = |model: &mut Model, columns: &[(usize, usize)]| {
             for &(variable, column) in columns {
                 if let Some(value) = values.get(&variable) {
                     let column = &mut model.columns[column];
-                    // Solvers miss bounds by their tolerance.
-                    let value = value.max(column.lower).min(column.upper);
-                    (column.lower, column.upper) = (value, value);
+                    (column.lower, column.upper) = (*value, *value);
                 }
             }
         };

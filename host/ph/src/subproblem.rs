@@ -147,18 +147,19 @@ const TOLERANCE: f64 = 1e-5;
 
 /// The point of an answer, if it is one to go on with: an optimum, or one that is feasible although the
 /// solver stopped early.
-pub(crate) fn point<'s>(unit: &Unit<'_>, solution: &'s Solution) -> Result<&'s [f64], PhError> {
+pub(crate) fn point(unit: &Unit<'_>, solution: &Solution) -> Result<Vec<f64>, PhError> {
     let failed = || PhError::Failed {
         unit: unit.title(),
         status: solution.status,
         message: solution.message.clone(),
     };
     let expected = unit.model.columns.len();
-    let values = || {
-        let values = solution.values.get(..expected).unwrap_or(&solution.values);
+    // Columns that the patch has added come after the unit's own.
+    let own = |values: &[f64]| {
+        let values = values.get(..expected).unwrap_or(values);
         let found = values.iter().filter(|x| x.is_finite()).count();
         if found == expected {
-            return Ok(values);
+            return Ok(values.to_vec());
         }
         Err(PhError::Values {
             unit: unit.title(),
@@ -167,16 +168,21 @@ pub(crate) fn point<'s>(unit: &Unit<'_>, solution: &'s Solution) -> Result<&'s [
         })
     };
     match solution.status {
-        Status::Optimal | Status::OptimalInaccurate => values(),
+        Status::Optimal | Status::OptimalInaccurate => own(&solution.values),
         Status::Infeasible => Err(PhError::Infeasible(unit.title())),
         Status::Unbounded => Err(PhError::Unbounded(unit.title())),
         Status::Feasible | Status::IterationLimit | Status::TimeLimit | Status::FuelLimit => {
+            let mut solution = solution.clone();
+            // What a solver publishes while it runs may leave out zeros.
+            if solution.variables.len() == solution.values.len() {
+                solution.expand(unit.model.columns.iter().map(|column| &*column.name));
+            }
             if solution.values.is_empty() {
                 return Err(failed());
             }
-            let values = values()?;
+            let values = own(&solution.values)?;
             let largest = values.iter().fold(1.0, |m: f64, x| m.max(x.abs()));
-            if unit.model.violation(values) <= TOLERANCE * largest {
+            if unit.model.violation(&values) <= TOLERANCE * largest {
                 Ok(values)
             } else {
                 Err(failed())
@@ -200,7 +206,7 @@ pub(crate) fn completion(
     };
     let kept = unit.slots.iter().filter(is_kept).count();
     if kept == unit.slots.len() {
-        return Ok((unit.model.objective_at(values), values.to_vec()));
+        return Ok((unit.model.objective_at(&values), values));
     }
     Err(PhError::Values {
         unit: unit.title(),

@@ -165,6 +165,15 @@ fn random_numbers_of_every_kind_change_what_they_name() {
 }
 
 #[test]
+fn right_hand_sides_may_have_the_name_that_the_core_gives_them() {
+    let problem = read_smps("order.cor", "order.tim", "order.sto", |name| {
+        let text = String::from_utf8(data(name)?).unwrap();
+        Ok(text.replace("    RHS  ", "    SIDES").into_bytes())
+    });
+    assert_near(optimum(&problem.unwrap()), 5.5, 1e-9);
+}
+
+#[test]
 fn wrong_smps_files_say_where_and_why() {
     let error = |result: Result<Problem, ProblemError>| result.unwrap_err().to_string();
     for (text, expected) in [
@@ -192,6 +201,14 @@ fn wrong_smps_files_say_where_and_why() {
         (
             "INDEP DISCRETE\n y oats 1 two 0.5\n",
             "order.sto, line 3: the core has no row `oats`",
+        ),
+        (
+            "INDEP DISCRETE\n oats demand 1 three 0.5\n",
+            "order.sto, line 3: the core has no column `oats`, and no right-hand sides of that name",
+        ),
+        (
+            "INDEP DISCRETE\n yy cost 1 two 0.5\n",
+            "order.sto, line 3: the core has no column `yy`, and no right-hand sides of that name",
         ),
         (
             "INDEP DISCRETE\n y cost 1 four 1\n",
@@ -248,6 +265,14 @@ fn wrong_smps_files_say_where_and_why() {
         (
             "PERIODS EXPLICIT\n a\n b\nCOLUMNS\n x a\n",
             "order.tim, line 6: column `y` belongs to no period",
+        ),
+        (
+            "PERIODS EXPLICIT\n a\n b\nCOLUMNS\n x a\n y bb\n",
+            "order.tim, line 6: there is no period `bb`",
+        ),
+        (
+            "PERIODS\n x capx one\n y capy two\nROWS\n demand three\n",
+            "order.tim, line 5: there is no period `three`",
         ),
         (
             "PERIODS SIMULTANEOUS\n",

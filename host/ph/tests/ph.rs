@@ -274,6 +274,110 @@ fn binaries_get_exact_linear_terms() {
     assert_near(ph.incumbent().unwrap().variables[1], 1.0, 0.0);
 }
 
+#[test]
+fn what_a_solver_published_before_its_limit_is_gone_on_with() {
+    let problem = plants();
+    let mut ph = Ph::new(&problem, Settings::default()).unwrap();
+    let mut steps = Vec::new();
+    while !ph.is_done() {
+        let subproblems = ph.subproblems();
+        let answers = subproblems.iter().map(|subproblem| {
+            let mut answer = work(&ph, subproblem, true);
+            let solution = &mut answer.solution;
+            solution.status = Status::TimeLimit;
+            solution.bound = solution.objective.map(|objective| objective - 0.5);
+            // Zeros are left out, as in what is published.
+            let columns = &ph.units()[subproblem.unit].model.columns;
+            let named = columns.iter().zip(std::mem::take(&mut solution.values));
+            let (names, values) = named
+                .filter(|(_, value)| *value != 0.0)
+                .map(|(column, value)| (column.name.clone(), value))
+                .unzip();
+            (solution.variables, solution.values) = (names, values);
+            answer
+        });
+        let answers: Vec<Solved> = answers.collect();
+        steps.extend(ph.solved(answers).unwrap());
+    }
+    let bounds = steps.last().unwrap().bounds;
+    assert_near(steps[0].bounds.outer.unwrap(), 17.0 - 0.5, 1e-4);
+    assert_near(bounds.incumbent.unwrap(), 21.5, 1e-6);
+}
+
+/// All scenarios want 100 and creep there: each solve moves a scenario by 1/rho, and the gradient
+/// that is left is 1, whoever is back.
+#[test]
+fn steps_with_few_scenarios_do_not_pass_for_rest() {
+    let scenarios = (0..40).map(|index| {
+        let text = "min\n -1 x\nst\n c: x <= 100\nbounds\n x <= 100\nend\n";
+        scenario(&format!("s{index}"), "root", None, text.into())
+    });
+    let problem = Problem::new(vec![root(&["x"])], scenarios.collect()).unwrap();
+    let settings = Settings {
+        rho: Rho::fixed(50.0),
+        asynchronous: Some(1),
+        stop: StopRule {
+            // More than 1/40: what the averages move by in a step.
+            criteria: vec![Criterion::Residuals {
+                absolute: 0.05,
+                relative: 0.0,
+            }],
+            max_iterations: 120,
+            ..StopRule::default()
+        },
+        outer_bound: false,
+        candidates: Vec::new(),
+        warm_start: WarmStart {
+            weights: None,
+            averages: Some(vec![0.0]),
+        },
+        ..Settings::default()
+    };
+    let mut ph = Ph::new(&problem, settings).unwrap();
+    let (mut waiting, mut steps) = (VecDeque::new(), Vec::new());
+    while !ph.is_done() {
+        waiting.extend(ph.subproblems());
+        let Subproblem { id, patch, .. } = waiting.pop_front().unwrap();
+        // By hand: where the derivative is zero.
+        let model = patch.apply(problem.scenarios[0].model.clone()).unwrap();
+        let x = -model.columns[0].cost / model.quadratic[0].2;
+        let mut solution = Solution::without_values(Status::Optimal, "hand");
+        solution.values = vec![x.clamp(0.0, 100.0)];
+        steps.extend(ph.solved([Solved { id, solution }]).unwrap());
+    }
+    for step in &steps {
+        assert!(step.metrics.primal < 0.05, "{step:?}");
+        assert!(step.metrics.dual > 0.3, "{step:?}");
+    }
+    assert_eq!(steps.last().unwrap().stop, Some(Stop::IterationLimit));
+}
+
+#[test]
+fn rho_can_be_given_for_a_variable_at_one_node() {
+    let problem = three_stages();
+    let overrides = |csv: &[u8]| {
+        let rho = Rho {
+            overrides: Rho::read_overrides(csv).unwrap(),
+            ..Rho::fixed(1.0)
+        };
+        let settings = Settings {
+            rho,
+            ..Settings::default()
+        };
+        Ph::new(&problem, settings)
+    };
+    let ph = overrides(b"variable,rho\ny,3\ndear/y,7\n").unwrap();
+    let rho = |name: &str| {
+        let place = (0..3).find(|&v| problem.variable_name(v) == name);
+        ph.rho()[place.unwrap()]
+    };
+    assert_eq!(["root/x", "cheap/y", "dear/y"].map(rho), [1.0, 3.0, 7.0]);
+    assert_eq!(
+        overrides(b"variable,rho\ndear/x,7\n").unwrap_err(),
+        PhError::RhoPattern("dear/x".into())
+    );
+}
+
 /// A solver that says what it is told to.
 fn answer(subproblem: &Subproblem, status: Status) -> Solved {
     Solved {

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use optwasm_ph::{Breakpoints, CandidateRule, Criterion};
 
-use super::{Format, JobArgs, PlaceArgs, QueueArgs};
-use crate::units::parse_pair;
+use super::{Format, JobArgs, OptionArgs, PlaceArgs, QueueArgs};
 
 #[derive(Debug, Args)]
 pub struct PhArgs {
@@ -24,9 +23,6 @@ pub enum PhAction {
 
 #[derive(Debug, Args)]
 pub struct PhRunArgs {
-    /// A TOML file with a scenario tree, or the three SMPS files .cor, .tim and .sto
-    #[arg(required = true, value_hint = ValueHint::FilePath)]
-    pub files: Vec<PathBuf>,
     /// Penalty factor rho; with another rule than fixed, what its rho is multiplied by
     #[arg(
         long,
@@ -38,7 +34,8 @@ pub struct PhRunArgs {
     /// Where rho comes from
     #[arg(long, default_value = "fixed", help_heading = "Method")]
     pub rho_rule: RhoRuleArg,
-    /// CSV file `variable,rho` with exceptions; variables may be patterns such as acres(*)
+    /// CSV file `variable,rho` with exceptions; variables may be patterns such as acres(*), or
+    /// NODE/VARIABLE
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Method")]
     pub rho_file: Option<PathBuf>,
     /// Iterations after the first, at most
@@ -108,13 +105,7 @@ pub struct PhRunArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Files")]
     pub solution: Option<PathBuf>,
     #[command(flatten)]
-    pub solver: SolverArgs,
-    #[command(flatten)]
-    pub job: JobArgs,
-    #[command(flatten)]
-    pub queue: QueueArgs,
-    #[command(flatten)]
-    pub place: PlaceArgs,
+    pub program: ProgramArgs,
     /// How iterations and the result are printed
     #[arg(long, default_value = "table")]
     pub output: Format,
@@ -122,12 +113,22 @@ pub struct PhRunArgs {
 
 #[derive(Debug, Args)]
 pub struct PhReportArgs {
-    /// A TOML file with a scenario tree, or the three SMPS files .cor, .tim and .sto
-    #[arg(required = true, value_hint = ValueHint::FilePath)]
-    pub files: Vec<PathBuf>,
     /// Do not solve the program with all scenarios in it; what depends on it is left out
     #[arg(long)]
     pub no_recourse: bool,
+    #[command(flatten)]
+    pub program: ProgramArgs,
+    /// How the numbers are printed
+    #[arg(long, default_value = "table")]
+    pub output: Format,
+}
+
+/// The program, what solves it, and where.
+#[derive(Debug, Clone, Args)]
+pub struct ProgramArgs {
+    /// A TOML file with a scenario tree, or the three SMPS files .cor, .tim and .sto
+    #[arg(required = true, value_hint = ValueHint::FilePath)]
+    pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub solver: SolverArgs,
     #[command(flatten)]
@@ -136,9 +137,14 @@ pub struct PhReportArgs {
     pub queue: QueueArgs,
     #[command(flatten)]
     pub place: PlaceArgs,
-    /// How the numbers are printed
-    #[arg(long, default_value = "table")]
-    pub output: Format,
+    /// Wait until so many workers are there
+    #[arg(
+        long,
+        value_name = "WORKERS",
+        default_value_t = 1,
+        help_heading = "Place"
+    )]
+    pub min_workers: usize,
 }
 
 /// What solves.
@@ -148,9 +154,8 @@ pub struct SolverArgs {
     /// Plugin to use wherever it can: highs, linear, conic [default: the first of them there is]
     #[arg(long)]
     pub solver: Option<String>,
-    /// Option of that plugin; may be repeated. `optwasm plugins NAME` lists them
-    #[arg(short, long = "option", value_name = "KEY=VALUE", value_parser = parse_pair)]
-    pub option: Vec<(String, String)>,
+    #[command(flatten)]
+    pub options: OptionArgs,
 }
 
 /// Where rho comes from.

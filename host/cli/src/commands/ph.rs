@@ -7,7 +7,8 @@ mod show;
 mod solvers;
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,12 +18,11 @@ use optwasm_ph::{
     Settings as PhSettings, Step, StopRule, WarmStart,
 };
 
-use crate::args::ph::{PhAction, PhArgs, PhRunArgs, RhoRuleArg, SolverArgs};
-use crate::args::{JobArgs, PlaceArgs, QueueArgs};
+use crate::args::ph::{PhAction, PhArgs, PhRunArgs, ProgramArgs, RhoRuleArg};
 use crate::commands::run::client;
 use crate::exit::{Exit, Failure};
 use crate::inputs;
-use crate::output::write_file;
+use crate::output::{self, write_file};
 use crate::run_batch::Signals;
 use crate::settings::Settings;
 
@@ -40,28 +40,26 @@ pub async fn run(settings: &Settings, args: PhArgs) -> Result<Exit, Failure> {
     }
 }
 
-/// What solves, and where.
-struct Terms<'a> {
-    solver: &'a SolverArgs,
-    job: &'a JobArgs,
-    queue: &'a QueueArgs,
-    place: &'a PlaceArgs,
-}
-
 /// Has `work` done by a driver whose solvers take programs of `classes`. The inner error is the
 /// signal that ended it.
 async fn with_driver<T>(
     settings: &Settings,
-    terms: &Terms<'_>,
+    program: &ProgramArgs,
     classes: &[Class],
     work: impl AsyncFnOnce(&mut Driver<'_>) -> Result<T, DriveError>,
 ) -> Result<Result<T, Exit>, Failure> {
-    let chosen = solvers::choose(terms.solver, classes)?;
-    let (client, _) = client(settings, terms.place).await?;
+    let chosen = solvers::choose(&program.solver, classes)?;
+    let (client, local) = client(settings, &program.place).await?;
+    if local && program.min_workers > 1 {
+        return Err(Failure::usage(
+            "--min-workers: there are no workers but this process, as no coordinator is named or \
+             runs here",
+        ));
+    }
     let mut signals = Signals::listen()?;
-    let mut driver = Driver::new(&client, solvers::prepare(&client, chosen, terms).await?);
+    let mut driver = Driver::new(&client, solvers::prepare(&client, chosen, program).await?);
     let working = async {
-        wait_for_worker(&client, terms.place).await?;
+        wait_for_workers(&client, program).await?;
         work(&mut driver).await.map_err(explain)
     };
     let done = tokio::select! {
@@ -76,12 +74,15 @@ async fn with_driver<T>(
     Ok(done)
 }
 
-async fn wait_for_worker(client: &Client, place: &PlaceArgs) -> Result<(), Failure> {
+async fn wait_for_workers(client: &Client, program: &ProgramArgs) -> Result<(), Failure> {
     let mut pool = client.pool().await?;
-    if pool.is_empty() {
-        eprintln!("optwasm: waiting for a worker");
-        let patience = place.wait_timeout.unwrap_or(Duration::MAX);
-        pool.wait_for(1, patience).await?;
+    if pool.len() < program.min_workers {
+        match program.min_workers {
+            1 => eprintln!("optwasm: waiting for a worker"),
+            workers => eprintln!("optwasm: waiting for {workers} workers"),
+        }
+        let patience = program.place.wait_timeout.unwrap_or(Duration::MAX);
+        pool.wait_for(program.min_workers, patience).await?;
     }
     Ok(())
 }
@@ -110,50 +111,45 @@ fn explain(error: DriveError) -> Failure {
 }
 
 async fn hedge(settings: &Settings, args: &PhRunArgs) -> Result<Exit, Failure> {
-    let mut problem = files::read_problem(&args.files)?;
+    let mut problem = files::read_problem(&args.program.files)?;
     if let Some(count) = args.bundles {
         problem.bundle_evenly(count);
     }
     let ph_settings = ph_settings(args, &problem)?;
     let mut ph = Ph::new(&problem, ph_settings).map_err(Failure::usage)?;
-    let terms = Terms {
-        solver: &args.solver,
-        job: &args.job,
-        queue: &args.queue,
-        place: &args.place,
-    };
     let classes = classes(&ph, args.linearize.is_some());
     let mut log = args.log.as_deref().map(Log::create).transpose()?;
     let begun = Instant::now();
-    let (mut trouble, mut last) = (None, None);
+    // What could not be written of the steps; there is no use in further ones then.
+    let (mut unprinted, mut unlogged) = (None::<io::Error>, None::<Failure>);
+    let mut last = None;
     let heard = |_: &Ph<'_>, step: &Step| {
         let seconds = begun.elapsed().as_secs_f64();
-        let mut shown = show::print_step(args.output, step, seconds);
-        if let (Ok(()), Some(log)) = (&shown, &mut log) {
-            shown = log.step(step, seconds);
-        }
-        if trouble.is_none() {
-            trouble = shown.err();
-        }
         last = Some(step.clone());
+        unprinted = show::print_step(args.output, step, seconds).err();
+        unlogged = log.as_mut().and_then(|log| log.step(step, seconds).err());
+        match (&unprinted, &unlogged) {
+            (None, None) => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
     };
-    let done = with_driver(settings, &terms, &classes, async |driver| {
+    let done = with_driver(settings, &args.program, &classes, async |driver| {
         driver.hedge(&mut ph, heard).await
     })
-    .await?;
-    if let Some(failure) = trouble {
+    .await;
+    // However it ended: the next run may go on from there.
+    let written = match last {
+        Some(_) => write_results(args, &ph),
+        None => Ok(()),
+    };
+    if let Some(error) = unprinted {
+        return Err(output::closed(error));
+    }
+    if let Some(failure) = unlogged {
         return Err(failure);
     }
-    // After a signal, too: the next run may go on from there.
-    if let (Some(path), Some(_)) = (&args.write_w, &last) {
-        write_file(path, ph.weights_csv())?;
-    }
-    if let (Some(path), Some(_)) = (&args.write_x, &last) {
-        write_file(path, ph.averages_csv())?;
-    }
-    if let (Some(path), Some(incumbent)) = (&args.solution, ph.incumbent()) {
-        write_file(path, incumbent.values_csv(ph.units()))?;
-    }
+    let done = done?;
+    written?;
     if let Err(signal) = done {
         eprintln!("optwasm: stopped");
         return Ok(signal);
@@ -164,6 +160,21 @@ async fn hedge(settings: &Settings, args: &PhRunArgs) -> Result<Exit, Failure> {
         None if !args.no_bounds => Exit::JobsFailed,
         _ => Exit::Success,
     })
+}
+
+/// Writes the files that are asked for, all that can be written.
+fn write_results(args: &PhRunArgs, ph: &Ph<'_>) -> Result<(), Failure> {
+    let mut written = Ok(());
+    if let Some(path) = &args.write_w {
+        written = written.and(write_file(path, ph.weights_csv()));
+    }
+    if let Some(path) = &args.write_x {
+        written = written.and(write_file(path, ph.averages_csv()));
+    }
+    if let (Some(path), Some(incumbent)) = (&args.solution, ph.incumbent()) {
+        written = written.and(write_file(path, incumbent.values_csv(ph.units())));
+    }
+    written
 }
 
 /// The classes of all subproblems that can occur.

@@ -69,14 +69,14 @@ pub async fn run(settings: &Settings, args: SolveArgs) -> Result<Exit, Failure> 
 /// What the arguments ask for.
 fn terms(args: &SolveArgs) -> Result<Terms<'_>, Failure> {
     let mut terms = Terms {
-        options: args.option.clone(),
+        options: args.options.option.clone(),
         time_limit: args.time_limit,
         job: &args.job,
         queue: &args.queue,
         attached: false,
     };
     // The clock in the sandbox is no clock, so a limit on time is nothing for a plugin.
-    for (name, value) in &args.option {
+    for (name, value) in &args.options.option {
         if name != "time_limit" {
             continue;
         }

@@ -1,6 +1,6 @@
 //! The core file: a model, and what a reader of models does not keep.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use optwasm_model::{Model, mps};
 
@@ -17,6 +17,8 @@ pub(super) struct Core {
     pub rows: Vec<(String, Option<usize>)>,
     /// Where in `rows` each name is.
     pub places: HashMap<String, usize>,
+    /// Names by which lines of the section RHS begin.
+    pub side_names: HashSet<String>,
     pub row_index: HashMap<String, usize>,
     pub column_index: HashMap<String, usize>,
     /// Where in the model's entries each pair of row and column is.
@@ -24,6 +26,11 @@ pub(super) struct Core {
 }
 
 impl Core {
+    /// Whether a word in the place of a column stands for right-hand sides.
+    pub fn is_side_name(&self, word: &str) -> bool {
+        word.eq_ignore_ascii_case("RHS") || self.side_names.contains(word)
+    }
+
     pub fn read(file: &str, text: &str) -> Result<Self, ProblemError> {
         let model = mps::read(text.as_bytes()).map_err(|error| ProblemError::Model {
             file: file.to_owned(),
@@ -47,6 +54,7 @@ impl Core {
             .collect();
         let mut rows = Vec::new();
         let mut places = HashMap::new();
+        let mut side_names = HashSet::new();
         let mut objective = None;
         let mut section = "";
         for line in lines(text) {
@@ -67,6 +75,10 @@ impl Core {
                     places.insert(name.clone(), rows.len());
                     rows.push((name, index));
                 }
+                // Pairs of row and number, perhaps with a name before them.
+                "RHS" if line.words.len() % 2 == 1 => {
+                    side_names.insert(line.words[0].to_owned());
+                }
                 _ => {}
             }
         }
@@ -75,6 +87,7 @@ impl Core {
             objective: objective.unwrap_or_default(),
             rows,
             places,
+            side_names,
             row_index,
             column_index,
             entry_index,

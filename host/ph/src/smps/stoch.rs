@@ -381,6 +381,12 @@ impl Reader<'_> {
         let target = match (self.core.column_index.get(*column), row_index) {
             (Some(&column), Some(row)) => Target::Coefficient(self.entry(row, column)),
             (Some(&column), None) if is_objective => Target::Cost(column),
+            (None, _) if !self.core.is_side_name(column) => {
+                let problem = format!(
+                    "the core has no column `{column}`, and no right-hand sides of that name"
+                );
+                return Err(self.source.wrong(line, problem));
+            }
             (None, Some(row)) => {
                 let sides = &self.core.model.rows[row];
                 if sides.lower != sides.upper && sides.lower.is_finite() && sides.upper.is_finite()

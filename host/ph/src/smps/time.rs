@@ -32,6 +32,8 @@ struct Reader<'a> {
     source: Source<'a>,
     names: Vec<String>,
     index: HashMap<String, usize>,
+    /// Whether the section PERIODS has named them, so that there are no others.
+    are_listed: bool,
     of_column: Vec<Option<usize>>,
     of_row: Vec<Option<usize>>,
     /// Where implicit periods begin: column, place among all rows of the file, and period.
@@ -46,6 +48,7 @@ impl Periods {
             source,
             names: Vec::new(),
             index: HashMap::new(),
+            are_listed: false,
             of_column: vec![None; core.model.columns.len()],
             of_row: vec![None; core.model.rows.len()],
             begins: Vec::new(),
@@ -65,6 +68,7 @@ impl Periods {
                 Section::Implicit => reader.implicit(&line)?,
                 Section::Names => match line.words[..] {
                     [name] => {
+                        reader.are_listed = true;
                         reader.name(name);
                     }
                     _ => return Err(source.expected(line.number, "a period", &line.words)),
@@ -155,6 +159,7 @@ impl Reader<'_> {
             );
             return Err(self.source.wrong(line.number, problem));
         }
+        self.are_listed = true;
         let period = self.name(name);
         // Rows before those of the first period are the objective's and its like.
         let first_row = if self.begins.is_empty() { 0 } else { first_row };
@@ -182,6 +187,10 @@ impl Reader<'_> {
             let what = "a name and a period";
             return Err(self.source.expected(line.number, what, &line.words));
         };
+        if self.are_listed && !self.index.contains_key(period) {
+            let problem = format!("there is no period `{period}`");
+            return Err(self.source.wrong(line.number, problem));
+        }
         let period = self.name(period);
         if !is_row {
             let column = self.column(line.number, name)?;

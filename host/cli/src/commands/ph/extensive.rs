@@ -3,23 +3,17 @@
 use optwasm_bundle::model::Status;
 use optwasm_ph::{Class, Extensive};
 
-use super::{Terms, files, show, with_driver};
+use super::{files, show, with_driver};
 use crate::args::ph::PhRunArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::write_file;
 use crate::settings::Settings;
 
 pub async fn run(settings: &Settings, args: &PhRunArgs) -> Result<Exit, Failure> {
-    let problem = files::read_problem(&args.files)?;
+    let problem = files::read_problem(&args.program.files)?;
     let form = Extensive::new(&problem);
-    let terms = Terms {
-        solver: &args.solver,
-        job: &args.job,
-        queue: &args.queue,
-        place: &args.place,
-    };
     let classes = [Class::of(&form.model)];
-    let solved = with_driver(settings, &terms, &classes, async |driver| {
+    let solved = with_driver(settings, &args.program, &classes, async |driver| {
         driver.solve(&form.model).await
     })
     .await?;

@@ -3,7 +3,7 @@
 use optwasm_ph::{Class, Study};
 use serde_json::json;
 
-use super::{Terms, files, with_driver};
+use super::{files, with_driver};
 use crate::args::Format;
 use crate::args::ph::PhReportArgs;
 use crate::exit::{Exit, Failure};
@@ -11,18 +11,12 @@ use crate::output::{print, table};
 use crate::settings::Settings;
 
 pub async fn run(settings: &Settings, args: &PhReportArgs) -> Result<Exit, Failure> {
-    let problem = files::read_problem(&args.files)?;
+    let problem = files::read_problem(&args.program.files)?;
     let mut study = Study::new(&problem, !args.no_recourse).map_err(Failure::usage)?;
-    let terms = Terms {
-        solver: &args.solver,
-        job: &args.job,
-        queue: &args.queue,
-        place: &args.place,
-    };
     // Averages and the extensive form are of no other classes.
     let models = problem.scenarios.iter().map(|scenario| &scenario.model);
     let classes: Vec<Class> = models.map(Class::of).collect();
-    let done = with_driver(settings, &terms, &classes, async |driver| {
+    let done = with_driver(settings, &args.program, &classes, async |driver| {
         driver.study(&mut study).await
     })
     .await?;

@@ -1,5 +1,7 @@
 //! What is shown of a run: a line for each iteration, and the result.
 
+use std::io::{self, Write};
+
 use optwasm_ph::{CandidateRule, Ph, Problem, Step, Stop};
 use serde_json::{Map, Value as Json, json};
 
@@ -71,11 +73,12 @@ pub fn first_stage(problem: &Problem, values: &[f64]) -> Vec<(String, f64)> {
 }
 
 /// Prints an iteration that ended so many seconds after the start.
-pub fn print_step(format: Format, step: &Step, seconds: f64) -> Result<(), Failure> {
+pub fn print_step(format: Format, step: &Step, seconds: f64) -> io::Result<()> {
+    let mut stdout = io::stdout();
     match format {
         Format::Table => {
             if step.iteration == 0 {
-                print(row(HEADING.map(str::to_owned)))?;
+                writeln!(stdout, "{}", row(HEADING.map(str::to_owned)))?;
             }
             let none = || "-".to_owned();
             let small = |x: f64| match x.is_finite() {
@@ -83,7 +86,7 @@ pub fn print_step(format: Format, step: &Step, seconds: f64) -> Result<(), Failu
                 false => none(),
             };
             let large = |x: Option<f64>| x.map_or_else(none, |x| format!("{x:.4}"));
-            print(row([
+            let row = row([
                 step.iteration.to_string(),
                 small(step.metrics.normalized_term_diff),
                 small(step.metrics.primal),
@@ -92,13 +95,14 @@ pub fn print_step(format: Format, step: &Step, seconds: f64) -> Result<(), Failu
                 large(step.bounds.incumbent),
                 step.gap.map_or_else(none, small),
                 format!("{seconds:.2}s"),
-            ]))
+            ]);
+            writeln!(stdout, "{row}")
         }
         Format::Jsonl => {
             let mut row = json!(step);
             row["schema"] = "optwasm.ph.step/1".into();
             row["seconds"] = json!(seconds);
-            print(row)
+            writeln!(stdout, "{row}")
         }
         Format::Json | Format::Quiet => Ok(()),
     }

@@ -5,10 +5,10 @@ use optwasm_bundle::Plugin;
 use optwasm_client::Client;
 use optwasm_ph::{Class, Solver};
 
-use super::Terms;
-use crate::args::ph::SolverArgs;
+use crate::args::ph::{ProgramArgs, SolverArgs};
 use crate::exit::Failure;
 use crate::inputs;
+use crate::solving::check_option;
 
 /// What each plugin takes, and who comes first: HiGHS, where it is built, takes everything, and the
 /// simplex method finds vertices, which scenarios agree on sooner.
@@ -51,14 +51,8 @@ pub fn choose(args: &SolverArgs, classes: &[Class]) -> Result<Vec<Chosen>, Failu
         order[..=place].rotate_right(1);
     }
     if let Some(preferred) = order.first_mut() {
-        let manifest = &preferred.plugin.manifest;
-        for (name, value) in &args.option {
-            manifest.check(name, value).map_err(|error| {
-                Failure::usage(error).next(format!(
-                    "List its options with: optwasm plugins {}",
-                    manifest.name
-                ))
-            })?;
+        for (name, value) in &args.options.option {
+            check_option(preferred.plugin, name, value)?;
             preferred.options.push(format!("{name}={value}"));
         }
     }
@@ -82,12 +76,12 @@ pub fn choose(args: &SolverArgs, classes: &[Class]) -> Result<Vec<Chosen>, Failu
 pub async fn prepare(
     client: &Client,
     chosen: Vec<Chosen>,
-    terms: &Terms<'_>,
+    program: &ProgramArgs,
 ) -> Result<Vec<Solver>, Failure> {
     let mut solvers = Vec::new();
     for chosen in chosen {
         let module = Bytes::from_static(chosen.plugin.wasm);
-        let mut spec = inputs::batch_spec(client, module, terms.job, terms.queue).await?;
+        let mut spec = inputs::batch_spec(client, module, &program.job, &program.queue).await?;
         spec.template.args.extend(chosen.options);
         solvers.push(Solver {
             takes: chosen.takes.to_vec(),
