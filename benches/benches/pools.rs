@@ -67,7 +67,9 @@ async fn ranges(client: &Client, guest: &str, instances: Instances, seed: u8) ->
     let mut begun = begun;
     for _ in 0..2 {
         let inputs = (0..JOBS).map(|n| (n * 65_521, RANGE));
-        let mapped = client.map_as_completed::<_, u64>(spec.clone(), inputs).await;
+        let mapped = client
+            .map_as_completed::<_, u64>(spec.clone(), inputs)
+            .await;
         let mut mapped = mapped
             .expect("the coordinator is there")
             .expect("there are inputs");
@@ -104,7 +106,7 @@ async fn search(client: &Client) -> Duration {
     let mut settings = Settings::new(space, hyperband, u32::MAX);
     settings.order = Order::Asynchronous;
     settings.evaluations = Some(EVALUATIONS);
-    let mut search = Search::new(settings, Box::new(RandomSampler)).expect("they fit");
+    let search = Search::new(settings, Box::new(RandomSampler)).expect("they fit");
     let drive = Drive {
         spec: spec(client, "objective").await,
         parallel: None,
@@ -113,7 +115,7 @@ async fn search(client: &Client) -> Duration {
     let begun = Instant::now();
     let mut heard = 0;
     let mut journal = sink();
-    let driven = drive.run(client, &mut search, &mut journal, |_| heard += 1);
+    let driven = drive.run(client, search, &mut journal, |_| heard += 1);
     driven.await.expect("the coordinator is there");
     assert_eq!(heard, EVALUATIONS);
     begun.elapsed()

@@ -412,7 +412,7 @@ pub struct TuneArgs {
     /// Go on with the search whose journal is in that directory
     #[arg(long, help_heading = "Search")]
     pub resume: bool,
-    /// Learn from the results in this file, of an earlier search of the same parameters
+    /// Learn from the results in this file or directory, of an earlier search of the same parameters
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Search")]
     pub warm_start: Option<PathBuf>,
     /// Wait until so many workers are there
