@@ -384,7 +384,13 @@ fn two_processes_do_not_write_one_journal() {
     let args = plain(&place, &space, "found");
     let args = with(
         &args,
-        &["--local", "--profile", "timed", "--time", "500000000years"],
+        &[
+            "--local",
+            "--profile",
+            "timed",
+            "--time",
+            "300000000000years",
+        ],
     );
     let search = place.start(&args);
     wait_for("a result", || !results(&place, "found").is_empty());

@@ -385,7 +385,7 @@ pub struct TuneArgs {
     /// Evaluations, at most
     #[arg(long, help_heading = "Search")]
     pub evaluations: Option<u64>,
-    /// Stop after so long
+    /// Stop after so long, counted from when the workers are there
     #[arg(long, value_parser = parse_duration, help_heading = "Search")]
     pub time: Option<Duration>,
     /// Where new parameters come from

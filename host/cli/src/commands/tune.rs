@@ -278,7 +278,7 @@ fn show(told: &Told, results: &mut File, output: Format) -> Result<(), Failure> 
     match (output, &told.incumbent) {
         (Format::Json | Format::Jsonl, _) => print(json!(told.record)),
         (Format::Table, Some(best)) => print(format_args!(
-            "budget {}: loss {} with {} ({})",
+            "budget {}: loss {:?} with {} ({})",
             best.budget,
             best.loss,
             in_words(&best.config),
@@ -303,7 +303,7 @@ fn print_best(best: &[Incumbent]) -> Result<(), Failure> {
     for best in best {
         table.add_row([
             best.budget.to_string(),
-            best.loss.to_string(),
+            format!("{:?}", best.loss),
             best.id.to_string(),
             in_words(&best.config),
         ]);

@@ -23,8 +23,8 @@ use crate::{Config, Outcome, Report, Trial, TrialId};
 /// for what is short: submitting, fetching large outputs, removing.
 pub(super) const FOLLOWED: usize = 24;
 /// How long a batch on which nothing comes is followed while others wait. With a thousand of them
-/// each has its turn every 4 seconds, well within the coordinator's patience with an attached batch
-/// ([`optwasm_protocol::ATTACHED_GRACE`](optwasm_client::BatchSpec::attached), 15 seconds).
+/// each has its turn every 4 seconds, and the coordinator gives up an attached batch that nobody has
+/// followed for 15.
 const TURN: Duration = Duration::from_millis(100);
 /// How often the number of slots is looked up.
 const LOOK: Duration = Duration::from_secs(1);
