@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use optwasm_tests::cluster::{Place, wait_for};
 use rustix::process::Signal;
@@ -433,4 +434,40 @@ fn searches_that_follow_one_another_learn_from_all_before() {
     assert_eq!(run("second", &["--warm-start", "first"]), 3);
     assert_eq!(run("third", &["--warm-start", "second/journal.jsonl"]), 6);
     assert_eq!(results(&place, "third").len(), 3);
+}
+
+/// A batch that is evaluated while a program thinks is followed all the while: for longer than a link
+/// may be silent and an attached batch be alone.
+#[test]
+fn evaluations_go_on_while_another_program_thinks() {
+    let place = place();
+    let space = format!("{PARABOLA}[parameters.sleep]\ntype = 'constant'\nvalue = 22000\n");
+    let program = place.file(
+        "think.sh",
+        "while read line; do case \"$line\" in *ask*) test -e first && sleep 1000; touch first; echo \
+         '{\"config\":{\"x\":0.25,\"sleep\":22000}}';; esac; done\n",
+    );
+    let _coordinator = place.coordinator(&[]);
+    let _worker = place.worker("a", &[]);
+    let program = format!("sh {}", program.display());
+    let args = with(
+        &plain(&place, &space, "found"),
+        &["--profile", "timed", "--optimizer", &program],
+    );
+    let mut search = place.start(with(&args, &["--parallel", "2", "--evaluations", "2"]));
+    let batches = || {
+        std::thread::sleep(Duration::from_millis(500));
+        let jobs = place.run(["jobs", "--output", "json"]).json();
+        jobs["batches"].as_array().unwrap().clone()
+    };
+    wait_for("the evaluation", || !batches().is_empty());
+    wait_for("its end", || {
+        let batches = batches();
+        for batch in &batches {
+            assert!(batch["outcomes"]["cancelled"].is_null(), "{batch}");
+        }
+        batches.is_empty()
+    });
+    search.signal(Signal::TERM);
+    wait_for("the search", || !search.is_running());
 }

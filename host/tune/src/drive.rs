@@ -10,8 +10,8 @@
 //! shown, so that a search whose process was killed goes on where it was; its jobs end with it
 //! ([attached](BatchSpec::attached) batches), and are asked for again.
 //!
-//! The search is asked on another thread, since its sampler may take its time; what ends meanwhile
-//! is told to it when it is back.
+//! The search is asked on another thread, since its sampler may take its time. Meanwhile its answers are
+//! sent as they come, and what ends is told to it when it is back.
 
 mod evaluate;
 mod output;
@@ -25,14 +25,15 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use optwasm_client::{BatchSpec, Client, ClientError};
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout_at;
 
-use crate::{Ask, SamplerError, Search, TellError, Told, Trial, TrialId};
+use crate::{Ask, Entry, SamplerError, Search, TellError, Told, Trial, TrialId};
 use evaluate::{Ended, Evaluator, Event};
 use window::Window;
 
-/// How long a search is asked before what it has answered is sent: slots wait for it.
+/// How long answers of a search are gathered before they are sent: slots wait for them.
 const ROUND: Duration = Duration::from_millis(20);
 /// How often an evaluation is asked for again whose worker was lost, or whose host failed, beyond the
 /// coordinator's own attempts. An objective that brings every host down is a crash.
@@ -77,12 +78,14 @@ impl Clock {
     }
 }
 
-/// What a search answered.
+/// A search that has been asked.
 struct Asked {
     search: Search,
-    trials: Vec<Trial>,
     then: Result<Then, SamplerError>,
 }
+
+/// One of its answers, and what is to be written before it is sent.
+type Answer = (Trial, Vec<Entry>);
 
 /// What is after the answer.
 enum Then {
@@ -107,15 +110,17 @@ impl Drive {
     pub async fn run(
         &self,
         client: &Client,
-        search: Search,
+        mut search: Search,
         journal: &mut (dyn Write + Send),
         mut heard: impl FnMut(&Told),
     ) -> Result<Option<Search>, DriveError> {
+        write(search.take_entries(), journal)?;
         let clock = Clock {
             begun: Instant::now(),
             before: search.latest(),
         };
         let (sender, mut events) = mpsc::unbounded_channel();
+        let (answering, mut answers) = mpsc::unbounded_channel();
         let evaluator = Evaluator::new(client, &self.spec, sender);
         let mut looking = pin!(evaluator.look());
         let mut batches = FuturesUnordered::new();
@@ -125,6 +130,7 @@ impl Drive {
         let (mut home, mut away) = (Some(search), None);
         let mut in_flight = 0;
         let mut then = Then::More;
+        let mut sent = Instant::now();
         loop {
             if let Some(search) = &mut home
                 && results.tell(search, journal, &mut heard)?
@@ -142,8 +148,14 @@ impl Drive {
                 Then::More => match window.room(in_flight) {
                     0 => {}
                     count => {
-                        let ask = |search| spawn_blocking(move || ask(search, count, clock));
-                        away = home.take().map(ask).or(away);
+                        away = home
+                            .take()
+                            .map(|search| {
+                                sent = Instant::now();
+                                let answering = answering.clone();
+                                spawn_blocking(move || ask(search, count, clock, &answering))
+                            })
+                            .or(away);
                     }
                 },
                 Then::Wait => {}
@@ -154,14 +166,17 @@ impl Drive {
             tokio::select! {
                 biased;
                 () = over(self.until) => {}
-                asked = answer(&mut away), if away.is_some() => {
-                    away = None;
-                    let search = home.insert(asked.search);
-                    then = asked.then?;
-                    write(search, journal)?;
-                    if !asked.trials.is_empty() {
-                        in_flight += asked.trials.len();
-                        batches.push(evaluator.evaluate(asked.trials));
+                asked = round(&mut away, sent), if away.is_some() => {
+                    let trials = take(&mut answers, journal)?;
+                    if let Some(Asked { search, then: next }) = asked {
+                        away = None;
+                        home = Some(search);
+                        then = next?;
+                    }
+                    sent = Instant::now();
+                    if !trials.is_empty() {
+                        in_flight += trials.len();
+                        batches.push(evaluator.evaluate(trials));
                     }
                 }
                 error = &mut looking, if self.parallel.is_none() => return Err(error.into()),
@@ -230,44 +245,54 @@ impl Results {
             }
             all.extend(search.tell(id, budget, report));
         }
-        write(search, journal)?;
+        write(search.take_entries(), journal)?;
         all.iter().for_each(heard);
         Ok(true)
     }
 }
 
-/// Asks for so many evaluations.
-fn ask(mut search: Search, count: usize, clock: Clock) -> Asked {
+/// Asks for so many evaluations, or as many as there are in a round, and at least for one.
+fn ask(mut search: Search, count: usize, clock: Clock, answers: &UnboundedSender<Answer>) -> Asked {
     let begun = Instant::now();
-    let mut trials = Vec::new();
-    let then = loop {
-        if trials.len() >= count || (!trials.is_empty() && begun.elapsed() >= ROUND) {
-            break Ok(Then::More);
-        }
+    let mut then = Ok(Then::More);
+    for _ in 0..count {
         match search.ask(clock.now()) {
-            Ok(Ask::Evaluate(trial)) => trials.push(trial),
-            Ok(Ask::Wait) => break Ok(Then::Wait),
-            Ok(Ask::Done) => break Ok(Then::Done),
-            Err(error) => break Err(error),
+            // Nobody listens any more when the drive was dropped.
+            Ok(Ask::Evaluate(trial)) => drop(answers.send((trial, search.take_entries()))),
+            Ok(Ask::Wait) => then = Ok(Then::Wait),
+            Ok(Ask::Done) => then = Ok(Then::Done),
+            Err(error) => then = Err(error),
         }
-    };
-    Asked {
-        search,
-        trials,
-        then,
+        if !matches!(then, Ok(Then::More)) || begun.elapsed() >= ROUND {
+            break;
+        }
+    }
+    Asked { search, then }
+}
+
+/// The search when it is back, or none when answers have been gathered for a round.
+async fn round(away: &mut Option<JoinHandle<Asked>>, since: Instant) -> Option<Asked> {
+    let asking = away.as_mut()?;
+    match timeout_at((since + ROUND).into(), asking).await {
+        Ok(Ok(asked)) => Some(asked),
+        // Nobody aborts it, so it has panicked.
+        Ok(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => None,
     }
 }
 
-/// The search's answer, where it is asked.
-async fn answer(away: &mut Option<JoinHandle<Asked>>) -> Asked {
-    match away {
-        Some(asking) => match asking.await {
-            Ok(asked) => asked,
-            // Nobody aborts it, so it has panicked.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        },
-        None => std::future::pending().await,
+/// The answers that there are, when they are written down.
+fn take(
+    answers: &mut UnboundedReceiver<Answer>,
+    journal: &mut (dyn Write + Send),
+) -> io::Result<Vec<Trial>> {
+    let (mut trials, mut entries) = (Vec::new(), Vec::new());
+    while let Ok((trial, of_trial)) = answers.try_recv() {
+        trials.push(trial);
+        entries.extend(of_trial);
     }
+    write(entries, journal)?;
+    Ok(trials)
 }
 
 /// The end of the time, if there is one.
@@ -278,8 +303,7 @@ async fn over(until: Option<Instant>) {
     }
 }
 
-fn write(search: &mut Search, journal: &mut (dyn Write + Send)) -> io::Result<()> {
-    let entries = search.take_entries();
+fn write(entries: Vec<Entry>, journal: &mut (dyn Write + Send)) -> io::Result<()> {
     if entries.is_empty() {
         return Ok(());
     }
