@@ -270,7 +270,17 @@ fn many_slots_with_evaluations_of_different_length_are_all_kept_busy() {
         worker.log().contains("connected to")
     });
     let args = plain(&place, &space, "found");
-    let args = with(&args, &["--profile", "timed", "--sampler", "random"]);
+    let args = with(
+        &args,
+        &[
+            "--profile",
+            "timed",
+            "--sampler",
+            "random",
+            "--memory",
+            "16MiB",
+        ],
+    );
     let table = place.run(with(&args, &["--evaluations", "400"])).ok();
     assert!(table.contains("400 evaluations, 0 of them"), "{table}");
     assert_eq!(keys(&results(&place, "found")).len(), 400);

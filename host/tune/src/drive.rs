@@ -145,19 +145,17 @@ impl Drive {
                 return Ok(home);
             }
             match then {
-                Then::More => match window.room(in_flight) {
-                    0 => {}
-                    count => {
-                        away = home
-                            .take()
-                            .map(|search| {
-                                sent = Instant::now();
-                                let answering = answering.clone();
-                                spawn_blocking(move || ask(search, count, clock, &answering))
-                            })
-                            .or(away);
+                Then::More => {
+                    let count = window.room(in_flight);
+                    if count > 0
+                        && let Some(search) = home.take()
+                    {
+                        sent = Instant::now();
+                        let answering = answering.clone();
+                        let ask = move || ask(search, count, clock, &answering);
+                        away = Some(spawn_blocking(ask));
                     }
-                },
+                }
                 Then::Wait => {}
                 // Batches are still being removed.
                 Then::Done if !batches.is_empty() => {}
@@ -188,7 +186,7 @@ impl Drive {
                         match event {
                             Event::Slots(slots) => window.slots = Some(slots),
                             Event::Ended(ended) => {
-                                in_flight -= 1;
+                                in_flight = in_flight.saturating_sub(1);
                                 window.note(ended.time);
                                 results.note(ended, clock.now());
                             }

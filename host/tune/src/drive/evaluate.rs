@@ -95,9 +95,13 @@ impl<'a> Evaluator<'a> {
                 Err(error) => return error,
             };
             let able = workers.filter(|worker| !worker.draining && worker.aside.is_none());
-            self.tell(Event::Slots(
-                able.map(|worker| worker.info.slots as usize).sum(),
-            ));
+            // As many jobs run there as have room in memory.
+            let memory = self.spec.template.limits.memory.max(1);
+            let slots = able.map(|worker| {
+                let fitting = worker.info.memory / memory;
+                fitting.min(u64::from(worker.info.slots)) as usize
+            });
+            self.tell(Event::Slots(slots.sum()));
             sleep(LOOK).await;
         }
     }
@@ -115,6 +119,7 @@ impl<'a> Evaluator<'a> {
     /// Tells every result of the batch.
     async fn follow(&self, batch: Batch<'_>, trials: &[Trial]) -> Result<(), ClientError> {
         let mut open = None;
+        let mut left = trials.len();
         loop {
             self.waiting.fetch_add(1, Ordering::Relaxed);
             // An error says that it was closed, which it never is.
@@ -129,8 +134,14 @@ impl<'a> Evaluator<'a> {
                 match timeout_at(turn_ends, results.next()).await {
                     Ok(result) => {
                         let Some((index, report)) = result? else {
-                            return Ok(());
+                            // Without all of them the search would wait for ever.
+                            return if left == 0 {
+                                Ok(())
+                            } else {
+                                Err(ClientError::Unexpected)
+                            };
                         };
+                        left = left.saturating_sub(1);
                         let trial = trials.get(index as usize);
                         let trial = trial.ok_or(ClientError::Unexpected)?.clone();
                         let ended = judge(self.client, trial, report).await?;
