@@ -106,7 +106,7 @@ async fn search(client: &Client) -> Duration {
     let mut settings = Settings::new(space, hyperband, u32::MAX);
     settings.order = Order::Asynchronous;
     settings.evaluations = Some(EVALUATIONS);
-    let mut search = Search::new(settings, Box::new(RandomSampler)).expect("they fit");
+    let search = Search::new(settings, Box::new(RandomSampler)).expect("they fit");
     let drive = Drive {
         spec: spec(client, "objective").await,
         parallel: None,
@@ -115,7 +115,7 @@ async fn search(client: &Client) -> Duration {
     let begun = Instant::now();
     let mut heard = 0;
     let mut journal = sink();
-    let driven = drive.run(client, &mut search, &mut journal, |_| heard += 1);
+    let driven = drive.run(client, search, &mut journal, |_| heard += 1);
     driven.await.expect("the coordinator is there");
     assert_eq!(heard, EVALUATIONS);
     begun.elapsed()

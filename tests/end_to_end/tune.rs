@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use optwasm_tests::cluster::{Place, wait_for};
 use rustix::process::Signal;
@@ -191,12 +192,20 @@ fn case_29_a_search_that_was_killed_goes_on_with_the_same_evaluations() {
     assert_eq!(cut.len(), 13);
     assert_eq!(keys(&cut).len(), 13, "nothing is evaluated twice");
     assert_eq!(found(&cut), found(&whole));
+    // Its clock goes on where it was.
+    let finished = |result: &Json| result["finished"].as_f64().unwrap();
+    let told = cut[..before].iter().map(finished).fold(0.0, f64::max);
+    assert!(cut[before..].iter().all(|result| finished(result) > told));
     // Another search cannot go on from it.
     let other = timed("cut")
         .into_iter()
         .map(|a| if a == "7" { "8".to_owned() } else { a });
     let other: Vec<String> = other.collect();
     place.run(with(&other, &["--resume"])).fails(2, "seed");
+    let mut other = timed("cut");
+    other[2] = guest("noop");
+    let other = place.run(with(&other, &["--resume"]));
+    other.fails(2, "another search: objective is");
 }
 
 /// Case 28: a worker that is killed costs an evaluation nothing.
@@ -238,4 +247,237 @@ fn another_program_may_propose_parameters() {
         results.iter().all(|r| r["config"]["x"] == 0.25),
         "{results:?}"
     );
+}
+
+/// The arguments of a search without small budgets, which is the default.
+fn plain(place: &Place, space: &str, dir: &str) -> Vec<String> {
+    let space = place.file("space.toml", space).display().to_string();
+    let objective = guest("objective");
+    ["tune", &space, &objective, "--dir", dir, "--memo", "off"]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+/// Each slot is freed by itself, so that more batches are open than a connection has streams.
+#[test]
+fn many_slots_with_evaluations_of_different_length_are_all_kept_busy() {
+    let place = place();
+    let space = format!("{PARABOLA}[parameters.sleep]\ntype = 'int'\nlow = 5\nhigh = 800\n");
+    let _coordinator = place.coordinator(&[]);
+    let mut worker = place.start(["worker", "--slots", "60", "--name", "wide"]);
+    wait_for("the worker", || {
+        assert!(worker.is_running(), "it ended: {}", worker.log());
+        worker.log().contains("connected to")
+    });
+    let args = plain(&place, &space, "found");
+    let args = with(
+        &args,
+        &[
+            "--profile",
+            "timed",
+            "--sampler",
+            "random",
+            "--memory",
+            "16MiB",
+        ],
+    );
+    let table = place.run(with(&args, &["--evaluations", "400"])).ok();
+    assert!(table.contains("400 evaluations, 0 of them"), "{table}");
+    assert_eq!(keys(&results(&place, "found")).len(), 400);
+    let jobs = place.run(["jobs", "--output", "json"]).json();
+    assert_eq!(jobs["batches"].as_array().map(Vec::len), Some(0), "{jobs}");
+}
+
+#[test]
+fn thousands_of_short_evaluations_end() {
+    let place = place();
+    let _coordinator = place.coordinator(&[]);
+    let _workers = [place.worker("a", &[]), place.worker("b", &[])];
+    let args = hyperband(&place, PARABOLA, "found");
+    let args: Vec<String> = args
+        .into_iter()
+        .map(|arg| if arg == "3" { "2000".to_owned() } else { arg })
+        .collect();
+    let args = with(
+        &args,
+        &[
+            "--evaluations",
+            "6000",
+            "--sampler",
+            "random",
+            "--output",
+            "quiet",
+        ],
+    );
+    place.run(args).ok();
+    assert_eq!(keys(&results(&place, "found")).len(), 6000);
+}
+
+#[test]
+fn a_search_with_one_budget_is_reported_too() {
+    let place = place();
+    let args = plain(&place, PARABOLA, "found");
+    place
+        .run(with(&args, &["--local", "--evaluations", "5"]))
+        .ok();
+    let table = place.run(["tune", "report", "found"]).ok();
+    assert!(table.contains("x="), "{table}");
+    assert!(table.contains("convergence.svg"), "{table}");
+    assert!(!table.contains("ranking.svg"), "{table}");
+
+    // One in which everything crashes.
+    let space = format!("{PARABOLA}[parameters.crash]\ntype = 'constant'\nvalue = 2.0\n");
+    let args = plain(&place, &space, "crashed");
+    let ran = place.run(with(&args, &["--local", "--evaluations", "3"]));
+    assert_eq!(ran.code(), 1, "{}", ran.stderr());
+    let report = place.run(["tune", "report", "crashed", "--output", "json"]);
+    let report = report.json();
+    assert_eq!(report["evaluations"], 3);
+    assert_eq!(
+        (&report["best"], &report["pictures"]),
+        (&serde_json::json!([]), &serde_json::json!([]))
+    );
+}
+
+#[test]
+fn a_program_that_proposes_nothing_is_not_waited_for() {
+    let place = place();
+    let args = plain(&place, PARABOLA, "found");
+    let args = with(&args, &["--local", "--optimizer", "sleep 1000; true"]);
+    let ran = place.run(with(&args, &["--time", "1s"]));
+    assert_eq!(ran.code(), 1, "{}", ran.stderr());
+    // It is asked once it has been started.
+    let program = place.file("ask.sh", "read start; read ask; touch asked; sleep 1000\n");
+    let program = format!("sh {}", program.display());
+    let args = with(
+        &plain(&place, PARABOLA, "other"),
+        &["--local", "--optimizer", &program],
+    );
+    let mut search = place.start(with(&args, &["--evaluations", "5"]));
+    wait_for("a question", || place.path().join("asked").exists());
+    search.signal(Signal::TERM);
+    wait_for("its end", || !search.is_running());
+    assert!(
+        search.log().contains("stopped. Go on with"),
+        "{}",
+        search.log()
+    );
+}
+
+#[test]
+fn another_program_hears_every_result_and_ends_by_itself() {
+    let place = place();
+    let program = place.file(
+        "propose.sh",
+        "while read line; do echo \"$line\" >> heard; case \"$line\" in *ask*) echo \
+         '{\"config\":{\"x\":0.25}}';; esac; done; sleep 1; echo '{\"type\":\"end\"}' >> heard\n",
+    );
+    let program = format!("sh {}; true", program.display());
+    let args = plain(&place, PARABOLA, "found");
+    let args = with(
+        &args,
+        &["--local", "--optimizer", &program, "--evaluations", "7"],
+    );
+    place.run(args).ok();
+    let heard = lines(&place.path().join("heard"));
+    let kinds = |kind: &str| heard.iter().filter(|line| line["type"] == kind).count();
+    assert_eq!(
+        [kinds("start"), kinds("ask"), kinds("tell"), kinds("end")],
+        [1, 7, 7, 1]
+    );
+    assert_eq!(heard.last().unwrap()["type"], "end");
+}
+
+#[test]
+fn two_processes_do_not_write_one_journal() {
+    let place = place();
+    let space = format!("{PARABOLA}[parameters.sleep]\ntype = 'constant'\nvalue = 100\n");
+    let args = plain(&place, &space, "found");
+    let args = with(
+        &args,
+        &[
+            "--local",
+            "--profile",
+            "timed",
+            "--time",
+            "300000000000years",
+        ],
+    );
+    let search = place.start(&args);
+    wait_for("a result", || !results(&place, "found").is_empty());
+    place
+        .run(with(&args, &["--resume"]))
+        .fails(2, "another process is searching in found");
+    search.signal(Signal::TERM);
+    let mut search = search;
+    wait_for("its end", || !search.is_running());
+    place
+        .run(with(
+            &args[..7],
+            &[
+                "--local",
+                "--profile",
+                "timed",
+                "--resume",
+                "--evaluations",
+                "1",
+            ],
+        ))
+        .ok();
+}
+
+#[test]
+fn searches_that_follow_one_another_learn_from_all_before() {
+    let place = place();
+    let run = |dir: &str, more: &[&str]| {
+        let args = plain(&place, PARABOLA, dir);
+        place
+            .run(with(&with(&args, &["--local", "--evaluations", "3"]), more))
+            .ok();
+        let journal = lines(&place.path().join(dir).join("journal.jsonl"));
+        journal
+            .iter()
+            .filter(|line| line["event"] == "known")
+            .count()
+    };
+    assert_eq!(run("first", &[]), 0);
+    assert_eq!(run("second", &["--warm-start", "first"]), 3);
+    assert_eq!(run("third", &["--warm-start", "second/journal.jsonl"]), 6);
+    assert_eq!(results(&place, "third").len(), 3);
+}
+
+/// A batch that is evaluated while a program thinks is followed all the while: for longer than a link
+/// may be silent and an attached batch be alone.
+#[test]
+fn evaluations_go_on_while_another_program_thinks() {
+    let place = place();
+    let space = format!("{PARABOLA}[parameters.sleep]\ntype = 'constant'\nvalue = 22000\n");
+    let program = place.file(
+        "think.sh",
+        "while read line; do case \"$line\" in *ask*) test -e first && sleep 1000; touch first; echo \
+         '{\"config\":{\"x\":0.25,\"sleep\":22000}}';; esac; done\n",
+    );
+    let _coordinator = place.coordinator(&[]);
+    let _worker = place.worker("a", &[]);
+    let program = format!("sh {}", program.display());
+    let args = with(
+        &plain(&place, &space, "found"),
+        &["--profile", "timed", "--optimizer", &program],
+    );
+    let mut search = place.start(with(&args, &["--parallel", "2", "--evaluations", "2"]));
+    let batches = || {
+        std::thread::sleep(Duration::from_millis(500));
+        let jobs = place.run(["jobs", "--output", "json"]).json();
+        jobs["batches"].as_array().unwrap().clone()
+    };
+    wait_for("the evaluation", || !batches().is_empty());
+    wait_for("its end", || {
+        let batches = batches();
+        for batch in &batches {
+            assert!(batch["outcomes"]["cancelled"].is_null(), "{batch}");
+        }
+        batches.is_empty()
+    });
+    search.signal(Signal::TERM);
+    wait_for("the search", || !search.is_running());
 }

@@ -392,7 +392,7 @@ pub struct TuneArgs {
     /// Evaluations, at most
     #[arg(long, help_heading = "Search")]
     pub evaluations: Option<u64>,
-    /// Stop after so long
+    /// Stop after so long, counted from when the workers are there
     #[arg(long, value_parser = parse_duration, help_heading = "Search")]
     pub time: Option<Duration>,
     /// Where new parameters come from
@@ -419,7 +419,7 @@ pub struct TuneArgs {
     /// Go on with the search whose journal is in that directory
     #[arg(long, help_heading = "Search")]
     pub resume: bool,
-    /// Learn from the results in this file, of an earlier search of the same parameters
+    /// Learn from the results in this file or directory, of an earlier search of the same parameters
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Search")]
     pub warm_start: Option<PathBuf>,
     /// Wait until so many workers are there

@@ -235,7 +235,14 @@ impl Results<'_> {
         Ok(())
     }
 
+    /// Gives its stream back, of which a connection has few, until the next is asked for.
+    pub fn pause(&mut self) {
+        self.stream = None;
+    }
+
     /// The next result: its place among the inputs, and how it ended. `None` after the last.
+    ///
+    /// It may be dropped before it resolves: no result is lost.
     ///
     /// # Errors
     ///

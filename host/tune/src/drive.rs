@@ -3,35 +3,38 @@
 //! The objective is a module. The input of its job is a CBOR map: `config`, a map of the active
 //! parameters; `budget`, a number; `id`, the array `[iteration, stage, index]`; `seed`, an integer
 //! below 2^53. Its output is a map with `loss`, a number, and `info`, which may be anything or be
-//! left out, or the loss alone; as CBOR, or as JSON.
+//! left out: as CBOR, or as a JSON object. A loss alone, as CBOR, will do too.
 //!
 //! Evaluations are asked for as many at once as keep all slots busy, and what is asked for at one
 //! time travels as one batch. Each line of the journal is written before what it stands for is sent or
 //! shown, so that a search whose process was killed goes on where it was; its jobs end with it
-//! ([attached](optwasm_client::BatchSpec::attached) batches), and are asked for again.
+//! ([attached](BatchSpec::attached) batches), and are asked for again.
+//!
+//! The search is asked on another thread, since its sampler may take its time. Meanwhile its answers are
+//! sent as they come, and what ends is told to it when it is back.
+
+mod evaluate;
+mod output;
+mod window;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::stream::{SelectAll, Stream, StreamExt, unfold};
-use optwasm_client::{Batch, BatchSpec, Client, ClientError, Order, Outcome as JobOutcome};
-use serde::Serialize;
-use serde_json::Value as Json;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use optwasm_client::{BatchSpec, Client, ClientError};
 use thiserror::Error;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout_at;
 
-use crate::{Ask, Config, Outcome, Report, SamplerError, Search, TellError, Told, Trial, TrialId};
+use crate::{Ask, Entry, SamplerError, Search, TellError, Told, Trial, TrialId};
+use evaluate::{Ended, Evaluator, Event};
+use window::Window;
 
-/// What one slot is kept busy with at least, beside what it runs: as long as a round trip to a
-/// coordinator in another town and a journal's write may take.
-const AHEAD: Duration = Duration::from_millis(20);
-/// Evaluations for one slot at once, at most: more would be decided on without knowing the results
-/// of those before.
-const AHEAD_MAX: usize = 256;
-/// How often the number of slots is looked up.
-const LOOK: Duration = Duration::from_secs(1);
+/// How long answers of a search are gathered before they are sent: slots wait for them.
+const ROUND: Duration = Duration::from_millis(20);
 /// How often an evaluation is asked for again whose worker was lost, or whose host failed, beyond the
 /// coordinator's own attempts. An objective that brings every host down is a crash.
 const LOST_MAX: u32 = 3;
@@ -61,23 +64,45 @@ pub enum DriveError {
     Journal(#[from] io::Error),
 }
 
-/// The input of an evaluation's job.
-#[derive(Serialize)]
-struct Input<'a> {
-    config: &'a Config,
-    budget: f64,
-    id: TrialId,
-    seed: u64,
+/// The seconds of a search, also of one that is continued.
+#[derive(Clone, Copy)]
+struct Clock {
+    begun: Instant,
+    /// What the time was when it was begun.
+    before: f64,
 }
 
-/// One result of a batch of evaluations.
-type Arrival = (Trial, Result<optwasm_client::Report, ClientError>);
+impl Clock {
+    fn now(self) -> f64 {
+        self.before + self.begun.elapsed().as_secs_f64()
+    }
+}
+
+/// A search that has been asked.
+struct Asked {
+    search: Search,
+    then: Result<Then, SamplerError>,
+}
+
+/// One of its answers, and what is to be written before it is sent.
+type Answer = (Trial, Vec<Entry>);
+
+/// What is after the answer.
+enum Then {
+    /// There may be more.
+    More,
+    /// Nothing before the next result.
+    Wait,
+    /// Nothing any more.
+    Done,
+}
 
 impl Drive {
-    /// Drives `search` until nothing is left to be evaluated. Lines go to `journal`; `heard` is
-    /// called with every result, after it was written.
+    /// Drives `search` until nothing is left to be evaluated, or its time is over; gives it back,
+    /// unless its sampler has not answered by then. Lines go to `journal`; `heard` is called with
+    /// every result, after it was written.
     ///
-    /// Dropped before its end, it leaves the search as it was, with evaluations in flight.
+    /// Dropped before its end, it takes the search with it, which is continued from the journal.
     ///
     /// # Errors
     ///
@@ -85,147 +110,198 @@ impl Drive {
     pub async fn run(
         &self,
         client: &Client,
-        search: &mut Search,
+        mut search: Search,
         journal: &mut (dyn Write + Send),
         mut heard: impl FnMut(&Told),
-    ) -> Result<(), DriveError> {
-        let begun = Instant::now();
-        let now = || begun.elapsed().as_secs_f64();
+    ) -> Result<Option<Search>, DriveError> {
+        write(search.take_entries(), journal)?;
+        let clock = Clock {
+            begun: Instant::now(),
+            before: search.latest(),
+        };
+        let (sender, mut events) = mpsc::unbounded_channel();
+        let (answering, mut answers) = mpsc::unbounded_channel();
+        let evaluator = Evaluator::new(client, &self.spec, sender);
+        let mut looking = pin!(evaluator.look());
+        let mut batches = FuturesUnordered::new();
         let mut window = Window::new(self.parallel);
-        let mut arrivals = SelectAll::new();
-        let mut lost: BTreeMap<(TrialId, u64), u32> = BTreeMap::new();
+        let mut results = Results::default();
+        // It is in one of the two.
+        let (mut home, mut away) = (Some(search), None);
         let mut in_flight = 0;
+        let mut then = Then::More;
+        let mut sent = Instant::now();
         loop {
-            window.look(client).await?;
-            let mut trials = Vec::new();
-            while in_flight + trials.len() < window.size() {
-                match search.ask(now())? {
-                    Ask::Evaluate(trial) => trials.push(trial),
-                    Ask::Wait | Ask::Done => break,
-                }
-            }
-            write(search, journal)?;
-            if !trials.is_empty() {
-                in_flight += trials.len();
-                arrivals.push(Box::pin(self.submit(client, trials).await?));
-            }
-            if in_flight == 0 {
-                return Ok(());
-            }
-            // All that have come, so that what follows from them travels together.
-            let mut next = self.before_end(arrivals.next()).await;
-            loop {
-                let Some((trial, report)) = next.flatten() else {
-                    break;
-                };
-                in_flight -= 1;
-                let report = report?;
-                window.note(Duration::from_micros(report.wall_us));
-                let times = lost.entry((trial.id, trial.budget.to_bits())).or_default();
-                let told = match judge(client, report, *times).await? {
-                    Some(report) => {
-                        let finished = now();
-                        search.tell(trial.id, trial.budget, Report { finished, ..report })
-                    }
-                    None => {
-                        *times += 1;
-                        // It is in flight, since it was asked for and is not told.
-                        let _: Result<(), TellError> = search.lost(trial.id, trial.budget);
-                        next = arrivals.next().now_or_never();
-                        continue;
-                    }
-                };
-                write(search, journal)?;
-                if let Ok(told) = told {
-                    heard(&told);
-                }
-                next = arrivals.next().now_or_never();
+            if let Some(search) = &mut home
+                && results.tell(search, journal, &mut heard)?
+            {
+                then = Then::More;
             }
             if self.until.is_some_and(|until| Instant::now() >= until) {
-                search.stop();
+                if let Some(search) = &mut home {
+                    search.stop();
+                }
                 // What is in flight ends with the batches' streams.
-                return Ok(());
+                return Ok(home);
+            }
+            match then {
+                Then::More => {
+                    let count = window.room(in_flight);
+                    if count > 0
+                        && let Some(search) = home.take()
+                    {
+                        sent = Instant::now();
+                        let answering = answering.clone();
+                        let ask = move || ask(search, count, clock, &answering);
+                        away = Some(spawn_blocking(ask));
+                    }
+                }
+                Then::Wait => {}
+                // Batches are still being removed.
+                Then::Done if !batches.is_empty() => {}
+                Then::Done => return Ok(home),
+            }
+            tokio::select! {
+                biased;
+                () = over(self.until) => {}
+                asked = round(&mut away, sent), if away.is_some() => {
+                    let trials = take(&mut answers, journal)?;
+                    if let Some(Asked { search, then: next }) = asked {
+                        away = None;
+                        home = Some(search);
+                        then = next?;
+                    }
+                    sent = Instant::now();
+                    if !trials.is_empty() {
+                        in_flight += trials.len();
+                        batches.push(evaluator.evaluate(trials));
+                    }
+                }
+                error = &mut looking, if self.parallel.is_none() => return Err(error.into()),
+                Some(ended) = batches.next() => ended?,
+                Some(event) = events.recv() => {
+                    // All that have come, so that what follows from them travels together.
+                    let mut next = Some(event);
+                    while let Some(event) = next {
+                        match event {
+                            Event::Slots(slots) => window.slots = Some(slots),
+                            Event::Ended(ended) => {
+                                in_flight = in_flight.saturating_sub(1);
+                                window.note(ended.time);
+                                results.note(ended, clock.now());
+                            }
+                        }
+                        next = events.try_recv().ok();
+                    }
+                }
             }
         }
     }
+}
 
-    /// What comes before the time is over.
-    async fn before_end<T>(&self, what: impl Future<Output = T>) -> Option<T> {
-        match self.until {
-            Some(until) => tokio::time::timeout_at(until.into(), what).await.ok(),
-            None => Some(what.await),
-        }
+/// Results that the search has not been told.
+#[derive(Default)]
+struct Results {
+    new: Vec<Ended>,
+    /// How often evaluations were interrupted.
+    lost: BTreeMap<(TrialId, u64), u32>,
+}
+
+impl Results {
+    fn note(&mut self, mut ended: Ended, now: f64) {
+        ended.report.finished = now;
+        self.new.push(ended);
     }
 
-    async fn submit<'c>(
-        &self,
-        client: &'c Client,
-        trials: Vec<Trial>,
-    ) -> Result<impl Stream<Item = Arrival> + use<'c>, ClientError> {
-        let mut inputs: Vec<Bytes> = Vec::with_capacity(trials.len());
-        for Trial {
-            id,
-            config,
-            budget,
-            seed,
+    /// Tells them; whether there were any.
+    fn tell(
+        &mut self,
+        search: &mut Search,
+        journal: &mut (dyn Write + Send),
+        heard: &mut impl FnMut(&Told),
+    ) -> io::Result<bool> {
+        if self.new.is_empty() {
+            return Ok(false);
+        }
+        let mut all = Vec::with_capacity(self.new.len());
+        for Ended {
+            trial,
+            report,
+            interrupted,
             ..
-        } in &trials
+        } in self.new.drain(..)
         {
-            let input = Input {
-                config,
-                budget: *budget,
-                id: *id,
-                seed: *seed,
-            };
-            let mut bytes = Vec::new();
-            ciborium::into_writer(&input, &mut bytes)
-                .map_err(|error| ClientError::Codec(format!("input: {error}")))?;
-            inputs.push(bytes.into());
+            let Trial { id, budget, .. } = trial;
+            if interrupted {
+                let times = self.lost.entry((id, budget.to_bits())).or_default();
+                *times += 1;
+                if *times <= LOST_MAX {
+                    // It is in flight, since it was asked for and is not told.
+                    let _: Result<(), TellError> = search.lost(id, budget);
+                    continue;
+                }
+            }
+            all.extend(search.tell(id, budget, report));
         }
-        let spec = BatchSpec {
-            attached: true,
-            id: None,
-            ..self.spec.clone()
-        };
-        let batch = client.submit(spec, inputs).await?;
-        let results = batch.results(Order::Completion).await?;
-        Ok(arrivals(batch, results, trials))
+        write(search.take_entries(), journal)?;
+        all.iter().for_each(heard);
+        Ok(true)
     }
 }
 
-/// The results of a batch, which is removed after the last.
-fn arrivals<'c>(
-    batch: Batch<'c>,
-    results: optwasm_client::Results<'c>,
-    trials: Vec<Trial>,
-) -> impl Stream<Item = Arrival> + use<'c> {
-    unfold(
-        (results, trials, false),
-        move |(mut results, trials, failed)| async move {
-            if failed {
-                return None;
-            }
-            match results.next().await {
-                Ok(Some((index, report))) => {
-                    let trial = trials.get(index as usize)?.clone();
-                    Some(((trial, Ok(report)), (results, trials, false)))
-                }
-                Ok(None) => {
-                    // If it is not, its results stay with the coordinator for as long as others do.
-                    let _: Result<(), ClientError> = batch.remove().await;
-                    None
-                }
-                Err(error) => {
-                    let trial = trials.first()?.clone();
-                    Some(((trial, Err(error)), (results, trials, true)))
-                }
-            }
-        },
-    )
+/// Asks for so many evaluations, or as many as there are in a round, and at least for one.
+fn ask(mut search: Search, count: usize, clock: Clock, answers: &UnboundedSender<Answer>) -> Asked {
+    let begun = Instant::now();
+    let mut then = Ok(Then::More);
+    for _ in 0..count {
+        match search.ask(clock.now()) {
+            // Nobody listens any more when the drive was dropped.
+            Ok(Ask::Evaluate(trial)) => drop(answers.send((trial, search.take_entries()))),
+            Ok(Ask::Wait) => then = Ok(Then::Wait),
+            Ok(Ask::Done) => then = Ok(Then::Done),
+            Err(error) => then = Err(error),
+        }
+        if !matches!(then, Ok(Then::More)) || begun.elapsed() >= ROUND {
+            break;
+        }
+    }
+    Asked { search, then }
 }
 
-fn write(search: &mut Search, journal: &mut (dyn Write + Send)) -> io::Result<()> {
-    let entries = search.take_entries();
+/// The search when it is back, or none when answers have been gathered for a round.
+async fn round(away: &mut Option<JoinHandle<Asked>>, since: Instant) -> Option<Asked> {
+    let asking = away.as_mut()?;
+    match timeout_at((since + ROUND).into(), asking).await {
+        Ok(Ok(asked)) => Some(asked),
+        // Nobody aborts it, so it has panicked.
+        Ok(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => None,
+    }
+}
+
+/// The answers that there are, when they are written down.
+fn take(
+    answers: &mut UnboundedReceiver<Answer>,
+    journal: &mut (dyn Write + Send),
+) -> io::Result<Vec<Trial>> {
+    let (mut trials, mut entries) = (Vec::new(), Vec::new());
+    while let Ok((trial, of_trial)) = answers.try_recv() {
+        trials.push(trial);
+        entries.extend(of_trial);
+    }
+    write(entries, journal)?;
+    Ok(trials)
+}
+
+/// The end of the time, if there is one.
+async fn over(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn write(entries: Vec<Entry>, journal: &mut (dyn Write + Send)) -> io::Result<()> {
     if entries.is_empty() {
         return Ok(());
     }
@@ -236,163 +312,4 @@ fn write(search: &mut Search, journal: &mut (dyn Write + Send)) -> io::Result<()
     }
     journal.write_all(lines.as_bytes())?;
     journal.flush()
-}
-
-/// What a job's end says of its evaluation; `None` where it says nothing and is to be run again.
-async fn judge(
-    client: &Client,
-    report: optwasm_client::Report,
-    times_lost: u32,
-) -> Result<Option<Report>, ClientError> {
-    let crashed = |message: String| (Outcome::Crashed(message), Json::Null);
-    let (outcome, info) = match &report.outcome {
-        JobOutcome::Ok(output) => match read(&client.fetch(output).await?) {
-            Ok((loss, info)) => (Outcome::Loss(loss), info),
-            Err(why) => crashed(why),
-        },
-        JobOutcome::HostOutOfMemory(_)
-        | JobOutcome::HostPanic(_)
-        | JobOutcome::WorkerLost(_)
-        | JobOutcome::Cancelled
-        | JobOutcome::Damaged(_)
-            if times_lost < LOST_MAX =>
-        {
-            return Ok(None);
-        }
-        other => crashed(other.to_string()),
-    };
-    Ok(Some(Report {
-        outcome,
-        info,
-        finished: 0.0,
-        worker: Some(report.worker),
-        fuel: Some(report.fuel),
-    }))
-}
-
-/// Loss and info of an output.
-fn read(output: &[u8]) -> Result<(f64, Json), String> {
-    // No CBOR map or number begins as JSON does, which also has texts in front of nothing else.
-    let value: Json = match output.first() {
-        Some(b'{' | b'-' | b'0'..=b'9' | b' ' | b'\t' | b'\n' | b'\r') => {
-            serde_json::from_slice(output).map_err(|error| format!("the output: {error}"))?
-        }
-        _ => {
-            let value: ciborium::Value = ciborium::from_reader(output)
-                .map_err(|error| format!("the output is neither CBOR nor JSON: {error}"))?;
-            // JSON has no number for these, and null would hide which it was.
-            if let Some(loss) = loss_of(&value).filter(|loss| !loss.is_finite()) {
-                return Ok((loss, Json::Null));
-            }
-            serde_json::to_value(value).map_err(|error| format!("the output: {error}"))?
-        }
-    };
-    match value {
-        Json::Number(loss) => loss.as_f64().map(|loss| (loss, Json::Null)),
-        Json::Object(mut map) => {
-            let info = map.remove("info").unwrap_or_default();
-            map.get("loss")
-                .and_then(Json::as_f64)
-                .map(|loss| (loss, info))
-        }
-        _ => None,
-    }
-    .ok_or_else(|| "the output has no number `loss`".to_owned())
-}
-
-fn loss_of(value: &ciborium::Value) -> Option<f64> {
-    match value {
-        ciborium::Value::Float(loss) => Some(*loss),
-        ciborium::Value::Map(entries) => entries
-            .iter()
-            .find(|(key, _)| key.as_text() == Some("loss"))
-            .and_then(|(_, loss)| loss.as_float()),
-        _ => None,
-    }
-}
-
-/// How many evaluations are in flight.
-struct Window {
-    fixed: Option<usize>,
-    slots: usize,
-    looked: Option<Instant>,
-    /// How long evaluations take: a mean that forgets.
-    mean: Option<Duration>,
-}
-
-impl Window {
-    fn new(fixed: Option<usize>) -> Self {
-        Self {
-            fixed,
-            slots: 0,
-            looked: None,
-            mean: None,
-        }
-    }
-
-    async fn look(&mut self, client: &Client) -> Result<(), ClientError> {
-        if self.fixed.is_some() || self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
-            return Ok(());
-        }
-        let workers = client.workers().await?.into_iter();
-        let able = workers.filter(|worker| !worker.draining && worker.aside.is_none());
-        self.slots = able.map(|worker| worker.info.slots as usize).sum();
-        self.looked = Some(Instant::now());
-        Ok(())
-    }
-
-    fn note(&mut self, time: Duration) {
-        self.mean = Some(match self.mean {
-            Some(mean) => (mean * 7 + time) / 8,
-            None => time,
-        });
-    }
-
-    /// Without workers a first evaluation waits for one. Where evaluations are short, more of them
-    /// are in flight than there are slots.
-    fn size(&self) -> usize {
-        let ahead = match self.mean {
-            Some(mean) => (AHEAD.as_nanos() / mean.as_nanos().max(1)) as usize,
-            None => 0,
-        };
-        let each = 1 + ahead.min(AHEAD_MAX);
-        self.fixed.unwrap_or(self.slots * each).max(1)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn outputs_are_read_in_both_forms() {
-        let cbor = |value: &Json| {
-            let mut bytes = Vec::new();
-            ciborium::into_writer(value, &mut bytes).unwrap_or_default();
-            bytes
-        };
-        let full = serde_json::json!({"loss": 0.5, "info": {"epochs": [1, 2]}});
-        let info = serde_json::json!({"epochs": [1, 2]});
-        assert_eq!(read(&cbor(&full)), Ok((0.5, info.clone())));
-        assert_eq!(read(full.to_string().as_bytes()), Ok((0.5, info)));
-        assert_eq!(read(&cbor(&Json::from(2))), Ok((2.0, Json::Null)));
-        assert_eq!(read(b"-1.5\n"), Ok((-1.5, Json::Null)));
-        let infinite = read(&[0xf9, 0x7c, 0x00]);
-        assert_eq!(infinite, Ok((f64::INFINITY, Json::Null)));
-        assert!(read(&cbor(&serde_json::json!({"los": 1}))).is_err());
-        assert!(read(b"").is_err());
-    }
-
-    #[test]
-    fn short_evaluations_are_asked_for_ahead() {
-        let mut window = Window::new(None);
-        window.slots = 4;
-        assert_eq!(window.size(), 4);
-        window.note(Duration::from_secs(1));
-        assert_eq!(window.size(), 4);
-        for _ in 0..100 {
-            window.note(Duration::from_micros(10));
-        }
-        assert_eq!(window.size(), 4 * (1 + AHEAD_MAX));
-    }
 }

@@ -14,8 +14,8 @@
 //! {"type":"ask","id":[0,0,4],"budget":25.0,"seed":8093120951}
 //! ```
 //! each of which the program answers by one line: `{"config":{"x":0.25}}` with a value for every
-//! active parameter and no other, or `{"error":"why there is none"}`. Everything is over when its
-//! input ends.
+//! active parameter and no other, or `{"error":"why there is none"}`. After the last question it is told
+//! what has become known since. Everything is over when its input ends.
 //!
 //! A program that is started again when a search is continued is told all results again, in the same
 //! order. What it remembered of its own answers or its random numbers is gone, so a deterministic
@@ -92,6 +92,24 @@ impl<R: BufRead, W: Write> ExternalSampler<R, W> {
         Ok(self.questions.write_all(&line)?)
     }
 
+    /// Tells all that has become known since the last time.
+    fn tell(&mut self, space: &Space, observations: &Observations) -> Result<(), SamplerError> {
+        if !self.started {
+            self.write(&Message::Start { protocol: 1, space })?;
+            self.started = true;
+        }
+        while let Some(observation) = observations.all().get(self.told) {
+            self.write(&Message::Tell {
+                id: observation.id,
+                config: &observation.config,
+                budget: observation.budget,
+                loss: observation.loss,
+            })?;
+            self.told += 1;
+        }
+        Ok(())
+    }
+
     fn answer(&mut self, id: TrialId) -> Result<Config, SamplerError> {
         let mut line = Vec::new();
         let mut limited = self.answers.by_ref().take(MAX_ANSWER);
@@ -132,24 +150,17 @@ impl<R: BufRead, W: Write> Sampler for ExternalSampler<R, W> {
         request: Request,
         observations: &Observations,
     ) -> Result<Config, SamplerError> {
-        if !self.started {
-            self.write(&Message::Start { protocol: 1, space })?;
-            self.started = true;
-        }
-        while let Some(observation) = observations.all().get(self.told) {
-            self.write(&Message::Tell {
-                id: observation.id,
-                config: &observation.config,
-                budget: observation.budget,
-                loss: observation.loss,
-            })?;
-            self.told += 1;
-        }
+        self.tell(space, observations)?;
         let Request {
             id, budget, seed, ..
         } = request;
         self.write(&Message::Ask { id, budget, seed })?;
         self.questions.flush()?;
         self.answer(id)
+    }
+
+    fn end(&mut self, space: &Space, observations: &Observations) -> Result<(), SamplerError> {
+        self.tell(space, observations)?;
+        Ok(self.questions.flush()?)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A journal is a text of lines, each a JSON object whose `event` says what it is:
 //! ```json
-//! {"event":"search","format":1,"known":0,"method":{..},"order":{..},"seed":7,"sampler":{..},"space":{..}}
+//! {"event":"search","format":1,"known":0,"method":{..},"order":{..},"objective":null,"seed":7,"sampler":{..},
+//!  "space":{..}}
 //! {"event":"known","id":[0,0,0],"config":{..},"budget":25.0,"loss":0.1}
 //! {"event":"asked","id":[0,0,3],"config":{..},"budget":25.0,"seed":8093120951,"submitted":12.5}
 //! {"event":"told","id":[0,0,3],"config":{..},"budget":25.0,"loss":0.04,"info":null,"crashed":null,
@@ -23,6 +24,9 @@ use crate::{Observation, Record, Sampler, Settings, Trial};
 
 /// The version of the lines.
 pub(crate) const FORMAT: u32 = 1;
+
+/// What lines are of.
+const EVENTS: [&str; 4] = ["search", "known", "asked", "told"];
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +53,9 @@ pub struct Header {
     pub method: Json,
     /// The order.
     pub order: Json,
+    /// What is evaluated, as [`Settings::objective`] names it.
+    #[serde(default)]
+    pub objective: Option<String>,
     /// The seed.
     pub seed: Json,
     /// The sampler's description of itself.
@@ -110,28 +117,47 @@ pub(crate) fn damaged(line: usize, why: impl ToString) -> JournalError {
 /// # Errors
 /// A complete line that is neither.
 pub fn read_results(bytes: &[u8]) -> Result<Vec<Record>, JournalError> {
+    read_records(bytes, &["told"])
+}
+
+/// What another search can begin with: as [`read_results`], and with the results that the search of
+/// this journal had begun with itself.
+///
+/// # Errors
+/// As [`read_results`].
+pub fn read_known(bytes: &[u8]) -> Result<Vec<Record>, JournalError> {
+    read_records(bytes, &["known", "told"])
+}
+
+/// The records in lines of these events and in those without any.
+fn read_records(bytes: &[u8], events: &[&str]) -> Result<Vec<Record>, JournalError> {
     #[derive(Deserialize)]
     struct Kind {
         event: Option<String>,
     }
     let mut records = Vec::new();
-    let (lines, valid) = lines(bytes);
-    for (number, line) in lines {
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
+    let record = |number, line: &[u8]| -> Result<Option<Record>, JournalError> {
         let kind: Kind = serde_json::from_slice(line).map_err(|error| damaged(number, error))?;
         match kind.event.as_deref() {
-            None | Some("told") => {
-                let record = serde_json::from_slice(line);
-                records.push(record.map_err(|error| damaged(number, error))?);
+            Some(event) if !EVENTS.contains(&event) => {
+                Err(damaged(number, format!("unknown event {event:?}")))
             }
-            Some("search" | "known" | "asked") => {}
-            Some(other) => return Err(damaged(number, format!("unknown event {other:?}"))),
+            Some(event) if !events.contains(&event) => Ok(None),
+            None | Some(_) => {
+                let record = serde_json::from_slice(line);
+                record.map(Some).map_err(|error| damaged(number, error))
+            }
+        }
+    };
+    let (lines, valid) = lines(bytes);
+    for (number, line) in lines {
+        if !line.trim_ascii().is_empty() {
+            records.extend(record(number, line)?);
         }
     }
     let (_, rest) = bytes.split_at(valid);
-    records.extend(serde_json::from_slice::<Record>(rest));
+    // Where it is not whole, its number does not matter.
+    records.extend(record(0, rest).ok().flatten());
     Ok(records)
 }
 
@@ -144,6 +170,7 @@ impl Header {
             known: settings.known.len(),
             method: serde_json::to_value(&settings.method).unwrap_or_default(),
             order: serde_json::to_value(settings.order).unwrap_or_default(),
+            objective: settings.objective.clone(),
             seed: settings.seed.into(),
             sampler: sampler.describe(),
             space: serde_json::to_value(&settings.space).unwrap_or_default(),
@@ -153,7 +180,10 @@ impl Header {
     /// Where two headers differ, as texts for people.
     pub(crate) fn differences(&self, given: &Header) -> Vec<String> {
         let mut found = Vec::new();
+        let objectives = [self, given].map(|header| Json::from(header.objective.clone()));
+        let [objective, given_objective] = &objectives;
         let pairs = [
+            ("objective", objective, given_objective),
             ("method", &self.method, &given.method),
             ("order", &self.order, &given.order),
             ("seed", &self.seed, &given.seed),

@@ -86,7 +86,7 @@ pub use crate::tpe::{MODELLED_BEST, MODELLED_REST, TpeSampler, TpeSettings};
 #[cfg(feature = "client")]
 pub use drive::{Drive, DriveError};
 pub use external::ExternalSampler;
-pub use journal::{Entry, Header, JournalError, read_results};
+pub use journal::{Entry, Header, JournalError, read_known, read_results};
 pub use observations::{Observation, Observations};
 pub use plan::{Bracket, Budgets, Method, Plan, PlanError, Stage};
 pub use ranking::{Ranked, Ranking, rankings};

@@ -100,6 +100,15 @@ pub trait Sampler {
         request: Request,
         observations: &Observations,
     ) -> Result<Config, SamplerError>;
+
+    /// The search is over, and these are all of its results. Nothing by default.
+    ///
+    /// # Errors
+    /// See [`SamplerError`].
+    fn end(&mut self, space: &Space, observations: &Observations) -> Result<(), SamplerError> {
+        let _ = (space, observations);
+        Ok(())
+    }
 }
 
 /// Every parameter is drawn evenly from its domain, results are not looked at.

@@ -38,6 +38,8 @@ pub struct Search {
     asked: u64,
     told: u64,
     crashed: u64,
+    /// The latest time that was written down.
+    latest: f64,
     stopped: bool,
     entries: Vec<Entry>,
 }
@@ -159,6 +161,7 @@ impl Search {
             asked: 0,
             told: 0,
             crashed: 0,
+            latest: 0.0,
             stopped: false,
             entries: Vec::new(),
         })
@@ -249,6 +252,14 @@ impl Search {
         self.stopped = true;
     }
 
+    /// Tells the sampler what it has not been told yet. Nothing is asked for any more.
+    ///
+    /// # Errors
+    /// The sampler cannot be reached.
+    pub fn end(mut self) -> Result<(), SamplerError> {
+        self.sampler.end(&self.settings.space, &self.observations)
+    }
+
     /// The entries that came up since the last call, in the order in which they are to be written.
     pub fn take_entries(&mut self) -> Vec<Entry> {
         std::mem::take(&mut self.entries)
@@ -270,6 +281,12 @@ impl Search {
             in_flight: self.in_flight(),
             planned: planned.min(limit),
         }
+    }
+
+    /// The latest time that it was told, in the caller's seconds: who continues a search lets its
+    /// clock go on from here.
+    pub fn latest(&self) -> f64 {
+        self.latest
     }
 
     /// The brackets that it goes through.
@@ -393,6 +410,7 @@ impl Search {
         if let Some(iteration) = self.running.get_mut(&trial.id.iteration) {
             iteration.ask_next(trial.config.clone(), trial.submitted);
             self.asked += 1;
+            self.latest = self.latest.max(trial.submitted);
         }
     }
 
@@ -400,6 +418,7 @@ impl Search {
     pub(crate) fn take_in(&mut self, record: &Record) -> Option<Incumbent> {
         self.lost.remove(&record.id);
         self.told += 1;
+        self.latest = self.latest.max(record.finished);
         self.crashed += u64::from(record.loss.is_none());
         let number = record.id.iteration;
         if let Some(iteration) = self.running.get_mut(&number) {

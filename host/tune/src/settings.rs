@@ -38,8 +38,8 @@ impl Order {
     }
 }
 
-/// What a search is about. A journal can only be continued with the same space, method, order, seed
-/// and sampler; the limits may change.
+/// What a search is about. A journal can only be continued with the same space, objective, method, order,
+/// seed and sampler; the limits may change.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The parameters.
@@ -48,6 +48,9 @@ pub struct Settings {
     pub method: Method,
     /// In what order. Default [`Order::Asynchronous`].
     pub order: Order,
+    /// What is evaluated, by whatever tells it from other objectives: the hash of its module. It is
+    /// only written down and compared. Default `None`.
+    pub objective: Option<String>,
     /// The seed of everything random. Default 0.
     pub seed: u64,
     /// How many iterations; for plain search, evaluations.
@@ -68,6 +71,7 @@ impl Settings {
             space,
             method,
             order: Order::Asynchronous,
+            objective: None,
             seed: 0,
             iterations,
             evaluations: None,

@@ -3,16 +3,19 @@
 //! Its directory holds `journal.jsonl`, from which a search goes on, `results.jsonl` with a line for
 //! each evaluation, and the pictures of `optwasm tune report`.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufReader, Write};
+mod optimizer;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use optimizer::Optimizer;
+use optwasm_client::ContentId;
 use optwasm_tune::{
-    Against, Budgets, Config, Drive, DriveError, ExternalSampler, Incumbent, Method, Order,
-    RandomSampler, Record, Resumed, Sampler, Search, Settings as SearchSettings, Space, Told,
-    TpeSampler, TpeSettings, convergence_svg, ranking_svg, read_results,
+    Against, Budgets, Config, Drive, DriveError, Incumbent, JournalError, Method, Order,
+    RandomSampler, Record, ReportError, Resumed, Sampler, Search, Settings as SearchSettings,
+    Space, Told, TpeSampler, TpeSettings, convergence_svg, ranking_svg, read_known, read_results,
 };
 use serde_json::json;
 
@@ -30,9 +33,8 @@ const RESULTS: &str = "results.jsonl";
 /// Largest file that is read: results of some ten million evaluations.
 const FILE_MAX: u64 = 4 << 30;
 
-/// Iterations of a search that another limit ends: with ten thousand evaluations each, more than
-/// anybody waits for.
-const ENDLESS: u32 = 1_000_000;
+/// Iterations of a search that another limit ends: as many as can be numbered.
+const ENDLESS: u32 = u32::MAX;
 
 pub async fn run(settings: &Settings, args: TuneArgs) -> Result<Exit, Failure> {
     match args.action {
@@ -53,15 +55,12 @@ async fn search(settings: &Settings, args: TuneArgs) -> Result<Exit, Failure> {
     let space = Space::from_toml(&text)
         .map_err(|error| Failure::usage(format!("{}: {error}", space.display())))?;
     let module = inputs::read_module(module)?;
-    let search_settings = search_settings(&args, space)?;
-    let (sampler, mut optimizer) = sampler(&args)?;
-    let (mut search, mut files) = Files::open(&args.dir, args.resume, search_settings, sampler)?;
+    let mut search_settings = search_settings(&args, space)?;
+    search_settings.objective = Some(ContentId::of(&module).to_string());
+    let (sampler, optimizer) = sampler(&args)?;
+    let (search, mut files) = Files::open(&args.dir, args.resume, search_settings, sampler)?;
     let (client, _) = client(settings, &args.place).await?;
-    let drive = Drive {
-        spec: inputs::batch_spec(&client, module, &args.job, &args.queue).await?,
-        parallel: args.parallel,
-        until: args.time.map(|time| Instant::now() + time),
-    };
+    let spec = inputs::batch_spec(&client, module, &args.job, &args.queue).await?;
     let mut signals = Signals::listen()?;
     if args.min_workers > 0 {
         let patience = args.place.wait_timeout.unwrap_or(Duration::MAX);
@@ -72,27 +71,32 @@ async fn search(settings: &Settings, args: TuneArgs) -> Result<Exit, Failure> {
             signal = signals.next() => return Ok(signal),
         }
     }
+    let drive = Drive {
+        spec,
+        parallel: args.parallel,
+        // A time that no clock reaches is none.
+        until: args.time.and_then(|time| Instant::now().checked_add(time)),
+    };
+    let mut found = Found::by(&search);
     let mut trouble = None;
-    let stopped = {
-        let heard = |told: &Told| {
-            if trouble.is_none() {
-                trouble = show(told, &mut files.results, args.output).err();
-            }
-        };
-        let driven = drive.run(&client, &mut search, &mut files.journal, heard);
-        tokio::select! {
-            driven = driven => {
-                driven.map_err(|error| explain(error, &args.dir))?;
-                None
-            }
-            signal = signals.next() => Some(signal),
+    let heard = |told: &Told| {
+        found.note(told);
+        if trouble.is_none() {
+            trouble = show(told, &mut files.results, args.output).err();
         }
     };
+    let (mut stopped, search) = tokio::select! {
+        driven = drive.run(&client, search, &mut files.journal, heard) => {
+            (None, driven.map_err(|error| explain(error, &args.dir))?)
+        }
+        signal = signals.next() => (Some(signal), None),
+    };
     client.close().await;
-    if let Some(child) = &mut optimizer {
-        // It ends when its input does; one that does not is ended.
-        let _ = child.kill();
-        let _ = child.wait();
+    if let Some(optimizer) = optimizer {
+        tokio::select! {
+            () = optimizer.end(search) => {}
+            signal = signals.next() => stopped = Some(signal),
+        }
     }
     if let Some(failure) = trouble {
         return Err(failure);
@@ -106,18 +110,46 @@ async fn search(settings: &Settings, args: TuneArgs) -> Result<Exit, Failure> {
         return Ok(signal);
     }
     if args.output == Format::Table {
-        let progress = search.progress();
         print(format_args!(
             "{} evaluations, {} of them crashed",
-            progress.told, progress.crashed
+            found.evaluations, found.crashed
         ))?;
-        print_best(search.incumbents())?;
+        print_best(&found.best)?;
     }
     // A search in which nothing could be evaluated has found nothing.
-    Ok(match search.incumbents().next() {
-        Some(_) => Exit::Success,
-        None => Exit::JobsFailed,
+    Ok(match found.best.is_empty() {
+        false => Exit::Success,
+        true => Exit::JobsFailed,
     })
+}
+
+/// What a search has found so far.
+struct Found {
+    evaluations: u64,
+    crashed: u64,
+    /// The best at each budget, ascending.
+    best: Vec<Incumbent>,
+}
+
+impl Found {
+    fn by(search: &Search) -> Self {
+        let progress = search.progress();
+        Self {
+            evaluations: progress.told,
+            crashed: progress.crashed,
+            best: search.incumbents().cloned().collect(),
+        }
+    }
+
+    fn note(&mut self, told: &Told) {
+        self.evaluations += 1;
+        self.crashed += u64::from(told.record.loss.is_none());
+        if let Some(best) = &told.incumbent {
+            self.best.retain(|other| other.budget != best.budget);
+            self.best.push(best.clone());
+            self.best.sort_by(|a, b| a.budget.total_cmp(&b.budget));
+        }
+    }
 }
 
 /// What the arguments ask for.
@@ -159,7 +191,7 @@ fn search_settings(args: &TuneArgs, space: Space) -> Result<SearchSettings, Fail
         };
     }
     if let Some(file) = &args.warm_start {
-        settings.known = records(file)?;
+        settings.known = records(file, read_known)?;
     }
     Ok(settings)
 }
@@ -167,25 +199,15 @@ fn search_settings(args: &TuneArgs, space: Space) -> Result<SearchSettings, Fail
 type BoxedSampler = Box<dyn Sampler + Send>;
 
 /// The sampler, and the program behind it where it is one.
-fn sampler(args: &TuneArgs) -> Result<(BoxedSampler, Option<Child>), Failure> {
-    let Some(command) = &args.optimizer else {
-        return Ok(match args.sampler {
-            SamplerArg::Random => (Box::new(RandomSampler), None),
-            SamplerArg::Tpe => (Box::new(TpeSampler::new(TpeSettings::default())), None),
-        });
-    };
-    let failed = |error| Failure::usage(format!("{command}: {error}"));
-    let mut child = Command::new("sh")
-        .args(["-c", command])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    let (Some(answers), Some(questions)) = (child.stdout.take(), child.stdin.take()) else {
-        return Err(Failure::new(Exit::Bug, "the optimizer has no pipes"));
-    };
-    let sampler = ExternalSampler::new(command, BufReader::new(answers), questions);
-    Ok((Box::new(sampler), Some(child)))
+fn sampler(args: &TuneArgs) -> Result<(BoxedSampler, Option<Optimizer>), Failure> {
+    Ok(match (&args.optimizer, args.sampler) {
+        (Some(command), _) => {
+            let (sampler, optimizer) = Optimizer::start(command)?;
+            (sampler, Some(optimizer))
+        }
+        (None, SamplerArg::Random) => (Box::new(RandomSampler), None),
+        (None, SamplerArg::Tpe) => (Box::new(TpeSampler::new(TpeSettings::default())), None),
+    })
 }
 
 /// The files of a search, to whose ends lines are added.
@@ -205,19 +227,26 @@ impl Files {
         let failed = |error| Failure::new(Exit::Storage, format!("{}: {error}", dir.display()));
         std::fs::create_dir_all(dir).map_err(failed)?;
         let path = dir.join(JOURNAL);
-        let known = match path.exists() {
-            true if !resume => {
-                let message = format!("{} is there already", path.display());
-                return Err(Failure::usage(message).next("Go on with it: --resume"));
+        let mut options = OpenOptions::new();
+        let journal = options.append(true).create(true).open(&path);
+        let journal = journal.map_err(failed)?;
+        // It is locked until it is closed, with this process at the latest.
+        match journal.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let message = format!("another process is searching in {}", dir.display());
+                return Err(Failure::usage(message).next("Wait for it, or name another: --dir"));
             }
-            true => inputs::read_file(&path, FILE_MAX)?,
-            false => Default::default(),
-        };
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let known = inputs::read_file(&path, FILE_MAX)?;
+        if !known.is_empty() && !resume {
+            let message = format!("{} is there already", path.display());
+            return Err(Failure::usage(message).next("Go on with it: --resume"));
+        }
         let Resumed { search, valid } = Search::resume(settings, sampler, &known)
             .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
         let open = || {
-            let mut options = OpenOptions::new();
-            let journal = options.append(true).create(true).open(&path)?;
             journal.set_len(valid as u64)?;
             // What was cut off of one may be whole in the other, so that it is written anew.
             let results = File::create(dir.join(RESULTS))?;
@@ -249,7 +278,7 @@ fn show(told: &Told, results: &mut File, output: Format) -> Result<(), Failure> 
     match (output, &told.incumbent) {
         (Format::Json | Format::Jsonl, _) => print(json!(told.record)),
         (Format::Table, Some(best)) => print(format_args!(
-            "budget {}: loss {} with {} ({})",
+            "budget {}: loss {:?} with {} ({})",
             best.budget,
             best.loss,
             in_words(&best.config),
@@ -266,12 +295,15 @@ fn in_words(config: &Config) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-fn print_best<'a>(best: impl Iterator<Item = &'a Incumbent>) -> Result<(), Failure> {
+fn print_best(best: &[Incumbent]) -> Result<(), Failure> {
+    if best.is_empty() {
+        return print("no evaluation has returned a loss");
+    }
     let mut table = table(["BUDGET", "LOSS", "ID", "PARAMETERS"]);
     for best in best {
         table.add_row([
             best.budget.to_string(),
-            best.loss.to_string(),
+            format!("{:?}", best.loss),
             best.id.to_string(),
             in_words(&best.config),
         ]);
@@ -290,18 +322,20 @@ fn explain(error: DriveError, dir: &Path) -> Failure {
     }
 }
 
-/// The results in a file, or in the directory of a search.
-fn records(path: &Path) -> Result<Vec<Record>, Failure> {
+type Reader = fn(&[u8]) -> Result<Vec<Record>, JournalError>;
+
+/// What `read` finds in a file, or in the directory of a search.
+fn records(path: &Path, read: Reader) -> Result<Vec<Record>, Failure> {
     let path = match path.is_dir() {
         true => path.join(JOURNAL),
         false => path.to_owned(),
     };
     let bytes = inputs::read_file(&path, FILE_MAX)?;
-    read_results(&bytes).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+    read(&bytes).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }
 
 fn report(dir: &Path, output: Format) -> Result<Exit, Failure> {
-    let records = records(dir)?;
+    let records = records(dir, read_results)?;
     let picture = |error| Failure::new(Exit::Bug, format!("the picture: {error}"));
     let pictures = [
         (
@@ -316,15 +350,22 @@ fn report(dir: &Path, output: Format) -> Result<Exit, Failure> {
     ];
     let mut written = Vec::new();
     for (name, svg) in pictures {
+        let svg = match svg {
+            // One budget has no ranks to compare, and a search that has just begun no curve.
+            Err(ReportError::Nothing(_)) => continue,
+            svg => svg.map_err(picture)?,
+        };
         let path = dir.join(name);
-        write_file(&path, svg.map_err(picture)?)?;
+        write_file(&path, svg)?;
         written.push(path.display().to_string());
     }
     let best = best(&records);
     match output {
         Format::Table => {
-            print_best(best.iter())?;
-            print(format_args!("Pictures: {}", written.join(", ")))?;
+            print_best(&best)?;
+            if !written.is_empty() {
+                print(format_args!("Pictures: {}", written.join(", ")))?;
+            }
         }
         Format::Json | Format::Jsonl => {
             let best: Vec<_> = best

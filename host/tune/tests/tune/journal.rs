@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use optwasm_tune::{
     Entry, Header, JournalError, Method, Order, ResumeError, Sampler, Search, Settings,
-    SettingsError, TpeSampler, TpeSettings, TrialId, read_results,
+    SettingsError, TpeSampler, TpeSettings, TrialId, read_known, read_results,
 };
 use proptest::prelude::*;
 
@@ -224,6 +224,12 @@ fn a_journal_of_another_search_is_refused_with_what_differs() {
     assert_eq!(eta, ["method.eta is 2 in the journal and 4 now"]);
     let seed = differences(change(|settings| settings.seed = 9), random());
     assert_eq!(seed, ["seed is 0 in the journal and 9 now"]);
+    let objective = change(|settings| settings.objective = Some("b3".to_owned()));
+    let objective = differences(objective, random());
+    assert_eq!(
+        objective,
+        ["objective is null in the journal and \"b3\" now"]
+    );
     let space = change(|settings| settings.space = floats(&["x"], 0.0, 2.0));
     let space = differences(space, random());
     assert_eq!(
@@ -271,6 +277,11 @@ fn known_results_teach_the_sampler_and_do_not_count() {
             .all(|entry| matches!(entry, Entry::Known(_)))
     );
 
+    // What the next search can learn from.
+    let known = |text: &str| read_known(text.as_bytes()).unwrap().len();
+    assert_eq!((known(&lines(&first)), known(&lines(&with))), (40, 60));
+    assert_eq!(read_results(lines(&with).as_bytes()).unwrap().len(), 20);
+
     // When the journal is continued, its own known results count, whatever is given.
     settings.known.clear();
     let mut journal = lines(&with);
@@ -304,6 +315,12 @@ fn results_are_read_from_other_files_too() {
     assert_eq!((records[0].loss, records[1].loss), (Some(0.5), None));
     let torn = read_results(&text.as_bytes()[..text.len() - 1]).unwrap();
     assert_eq!(torn.len(), 1);
+    let asked = b"{\"event\":\"asked\",\"id\":[0,0,1],\"config\":{},\"budget\":3,\"seed\":1,\"submitted\":0}";
+    assert_eq!(
+        read_results(asked).unwrap(),
+        [],
+        "it is no result, also without an end"
+    );
     let error = read_results(b"\n{\"id\":[0,0]}\n").unwrap_err();
     assert!(error.to_string().starts_with("line 2: "), "{error}");
     let error = read_results(b"{\"event\":\"shrugged\"}\n").unwrap_err();
