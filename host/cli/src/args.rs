@@ -770,18 +770,21 @@ pub struct WorkerArgs {
     /// Name, for people [default: the machine's name]
     #[arg(long)]
     pub name: Option<String>,
-    /// Leave after so long without work, counted from connecting
+    /// Leave after so long without work, counted from first connecting
     #[arg(long, value_parser = parse_duration)]
     pub idle_timeout: Option<Duration>,
     /// Leave after so long, and take no job before that cannot end by then
     #[arg(long, value_parser = parse_duration)]
     pub leave_after: Option<Duration>,
-    /// Where compiled modules are kept [default: $XDG_CACHE_HOME/optwasm]
-    #[arg(long, env = "OPTWASM_CACHE_DIR", value_hint = ValueHint::DirPath)]
+    /// Where compiled modules are kept [env: OPTWASM_CACHE_DIR] [default: $XDG_CACHE_HOME/optwasm]
+    #[arg(long, value_parser = path(), value_hint = ValueHint::DirPath)]
     pub cache_dir: Option<PathBuf>,
     /// Blobs kept in memory, at most
     #[arg(long, default_value = "1GiB", value_parser = parse_bytes)]
     pub blob_cache: u64,
+    /// Leave when this process, which is the parent, has ended
+    #[arg(long, hide = true)]
+    pub parent: Option<u32>,
 }
 
 #[derive(Debug, Args)]
