@@ -131,7 +131,8 @@ fn a_configuration_that_cannot_be_read_is_an_error_and_not_ignored() {
 }
 
 /// Runs a command as somebody who has no home directory: neither a variable nor a user's entry names one.
-const HOMELESS: &str = "mount --bind /dev/null /etc/passwd && unset HOME && exec \"$@\"";
+const HOMELESS: &str = "mount --bind /dev/null /etc/passwd; mount --bind /dev/null /etc/nsswitch.conf; \
+                        unset HOME; exec \"$@\"";
 
 #[test]
 fn no_home_directory_is_needed_where_all_places_are_said() {

@@ -363,6 +363,17 @@ fn workers_here_end_with_a_fleet_that_was_killed() {
 }
 
 #[test]
+fn a_worker_that_has_lost_its_coordinator_leaves_after_its_idle_timeout() {
+    let place = place();
+    let mut coordinator = place.coordinator(&[]);
+    let mut worker = place.worker("alone", &["--idle-timeout", "5s"]);
+    coordinator.signal(Signal::TERM);
+    coordinator.wait();
+    assert!(worker.wait().success(), "{}", worker.log());
+    assert!(worker.log().contains("nothing to do"), "{}", worker.log());
+}
+
+#[test]
 fn a_detached_worker_of_another_coordinator_is_no_success() {
     let (one, two) = (place(), place());
     let _coordinators = [one.coordinator(&[]), two.coordinator(&[])];

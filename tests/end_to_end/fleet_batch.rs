@@ -92,13 +92,20 @@ impl Stage {
 
     /// A fleet that does everything quickly.
     fn fleet(&self, more: &[&str]) -> Process {
+        self.fleet_under(&[], more)
+    }
+
+    /// The same, run by a wrapper.
+    fn fleet_under(&self, wrapper: &[&str], more: &[&str]) -> Process {
         let programs = self.bin("").display().to_string();
         let args = ["fleet", "slurm", "--slots", "1", "--programs", &programs];
         let pace = "--submit-every 50ms --poll 200ms --idle-grace 1s --vanish-grace 1s --join-grace 60s \
                     --observe-every 100ms --command-limit 2s --backoff 50ms --max-failures 3 \
                     --max-retries 3";
         let all = args.into_iter().chain(pace.split_whitespace());
-        self.place.start(all.chain(more.iter().copied()))
+        let all = all.chain(more.iter().copied());
+        let command = self.place.command_under(wrapper, all);
+        self.place.start_command(command)
     }
 
     fn calls(&self, program: &str) -> Vec<String> {
@@ -238,6 +245,32 @@ fn what_a_worker_says_of_its_job_is_no_argument_of_scancel() {
     assert!(fleet.wait().success(), "{}", fleet.log());
     assert_eq!(stage.calls("scancel"), Vec::<String>::new());
     assert_eq!(workers(place).len(), names.len(), "none was drained");
+}
+
+#[test]
+fn the_end_of_the_terminal_gives_the_jobs_back_but_not_under_nohup() {
+    let stage = Stage::new("");
+    let batch = stage.submit(1, "1000000000", &[]);
+    let mut fleet = stage.fleet_under(&["nohup"], &["--max", "1"]);
+    wait_for("a worker", || workers(&stage.place).len() == 1);
+    fleet.signal(Signal::HUP);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert!(fleet.is_running(), "{}", fleet.log());
+    assert!(stage.calls("scancel").is_empty());
+    fleet.signal(Signal::INT);
+    wait_for("the cancellation", || !stage.calls("scancel").is_empty());
+    stage.place.run(["cancel", &batch]).ok();
+    assert!(fleet.wait().success(), "{}", fleet.log());
+    wait_for("it to leave", || workers(&stage.place).is_empty());
+
+    let batch = stage.submit(1, "1000000000", &[]);
+    let mut fleet = stage.fleet(&["--max", "1"]);
+    wait_for("a worker", || workers(&stage.place).len() == 1);
+    let before = stage.calls("scancel").len();
+    fleet.signal(Signal::HUP);
+    wait_for("the cancellation", || stage.calls("scancel").len() > before);
+    stage.place.run(["cancel", &batch]).ok();
+    assert!(fleet.wait().success(), "{}", fleet.log());
 }
 
 #[test]

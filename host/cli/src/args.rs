@@ -761,7 +761,7 @@ pub struct WorkerArgs {
     /// Jobs at once [default: one for each core]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub slots: Option<u32>,
-    /// Memory for all jobs together [default: 80 % of this machine's]
+    /// Memory for all jobs together [default: 80 % of this machine's, or of what its control group may use]
     #[arg(long, value_parser = parse_bytes)]
     pub memory: Option<u64>,
     /// Label that batches may require

@@ -3,6 +3,7 @@
 //! The fleet may be driven by any thread, the client only by its own: so the client answers questions in
 //! a task that stays where it is.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use optwasm_client::{Client, ClientError, ErrorCode, Offer, WorkerStatus};
@@ -120,11 +121,12 @@ impl Eyes {
 
     async fn observation(&self) -> Result<Observation, ClientError> {
         let waiting = self.client.demand(self.offer.clone()).await?;
-        let workers = self.workers().await?.into_iter();
-        Ok(Observation {
-            waiting,
-            workers: workers.map(|(id, worker)| (id, worker.held == 0)).collect(),
-        })
+        let mut workers = BTreeMap::new();
+        for (id, worker) in self.workers().await? {
+            // Where several say that they are in one job, it works while one of them does.
+            *workers.entry(id).or_insert(true) &= worker.held == 0;
+        }
+        Ok(Observation { waiting, workers })
     }
 
     async fn drain(&self, ids: &[Id]) -> Result<(), ClientError> {
