@@ -770,7 +770,7 @@ pub struct WorkerArgs {
     /// Name, for people [default: the machine's name]
     #[arg(long)]
     pub name: Option<String>,
-    /// Leave after so long without work, counted from first connecting
+    /// Leave after so long without work, counted from connecting, also while the connection is lost
     #[arg(long, value_parser = parse_duration)]
     pub idle_timeout: Option<Duration>,
     /// Leave after so long, and take no job before that cannot end by then
