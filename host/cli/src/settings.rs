@@ -152,7 +152,7 @@ impl Settings {
             std::env::var_os("OPTWASM_CACHE_DIR").map(PathBuf::from),
         ];
         let place = |said: &[Option<PathBuf>], else_in: fn(&Xdg) -> PathBuf, name| {
-            let said = said.iter().flatten().find(|path| is_set(path)).cloned();
+            let said = said.iter().flatten().find(is_set).cloned();
             let found = said.or_else(|| base.as_ref().map(|base| else_in(base).join("optwasm")));
             found.ok_or_else(|| {
                 Failure::usage("there is no home directory").next(format!("Set $HOME, or {name}"))
