@@ -263,7 +263,7 @@ async fn a_failing_squeue_is_asked_a_few_times_and_then_all_is_cancelled() {
     let stage = Stage::new("fails", "");
     let mut settings = stage.settings(1, 1);
     // It never joins, so it has to be looked for.
-    settings.job.template = Some("{{directives}}\nsleep 600 # {{command}}\n".into());
+    settings.job.template = Some("{{directives}}\nexec sleep 600 # {{command}}\n".into());
     let fleet = Fleet::start(settings, 1);
     until("submitted", || !stage.calls("sbatch").is_empty()).await;
     stage.mode("squeue-fails");
