@@ -4,7 +4,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use optwasm_tests::cluster::{Place, Process, own_address, wait_for};
 use rustix::process::Signal;
@@ -128,6 +128,70 @@ fn a_configuration_that_cannot_be_read_is_an_error_and_not_ignored() {
     assert!(ran.stderr().contains("XDG_CONFIG_HOME"));
     std::fs::remove_dir(&path).unwrap();
     place.run(["workers"]).fails(4, "no coordinator is running");
+}
+
+/// Runs a command as somebody who has no home directory: neither a variable nor a user's entry names one.
+const HOMELESS: &str = "mount --bind /dev/null /etc/passwd; mount --bind /dev/null /etc/nsswitch.conf; \
+                        unset HOME; exec \"$@\"";
+
+#[test]
+fn no_home_directory_is_needed_where_all_places_are_said() {
+    let homeless = ["unshare", "-m", "sh", "-c", HOMELESS, "sh"];
+    let mut name = Command::new(homeless[0]);
+    let name = name.args(&homeless[1..]).args(["id", "-un"]).output();
+    let unknown = name
+        .is_ok_and(|output| String::from_utf8_lossy(&output.stderr).contains("cannot find name"));
+    if !unknown {
+        return announce("not tested: a user without a home directory: it takes root");
+    }
+    let site = Site::new("here");
+    let place = &site.place;
+    let run = |env: &[(&str, &str)], args: &[&str]| {
+        let mut command = place.command_under(&homeless, args);
+        command.env_remove("OPTWASM_DIR");
+        command.env_remove("OPTWASM_CACHE_DIR");
+        command.envs(env.iter().copied());
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let (state, cache) = (place.state(), place.path().join("cache"));
+    let (state, cache) = (state.to_str().unwrap(), cache.to_str().unwrap());
+    let both = [("OPTWASM_DIR", state), ("OPTWASM_CACHE_DIR", cache)];
+    let (code, said) = run(&both, &["workers"]);
+    assert_eq!(code, Some(0), "{said}");
+    for (one, other) in [(both[0], "OPTWASM_CACHE_DIR"), (both[1], "OPTWASM_DIR")] {
+        let (code, said) = run(&[one], &["workers"]);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(
+            said.contains("no home directory") && said.contains(other),
+            "{said}"
+        );
+    }
+    let (code, said) = run(&both, &["workers", "-P", "lab"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("no profile `lab`"), "{said}");
+    // A worker's flag is as good as the variable.
+    let worker = ["worker", "--dir", state, "--idle-timeout", "0s"];
+    let (code, said) = run(&[], &[&worker[..], &["--cache-dir", cache]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(Path::new(cache).join("modules").exists());
+    let empty = [("OPTWASM_CACHE_DIR", "")];
+    let (code, said) = run(&empty, &[&worker[..], &["--cache-dir", ""]].concat());
+    assert_eq!(code, Some(2), "{said}");
+}
+
+#[test]
+fn a_cache_directory_that_is_set_to_nothing_is_not_set() {
+    let site = Site::new("here");
+    let place = &site.place;
+    let worker = ["worker", "--idle-timeout", "0s", "--cache-dir", ""];
+    let mut command = place.command(worker);
+    command.env("OPTWASM_CACHE_DIR", "");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(!place.path().join("modules").exists());
+    assert!(place.path().join(".cache/optwasm/modules").exists());
 }
 
 #[test]

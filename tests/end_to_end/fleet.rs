@@ -348,3 +348,93 @@ fn a_worker_takes_no_job_that_cannot_end_before_it_leaves() {
     let _stays = place.worker("stays", &[]);
     place.run(["wait", &long]).ok();
 }
+
+#[test]
+fn workers_here_end_with_a_fleet_that_was_killed() {
+    let place = place();
+    let _coordinator = place.coordinator(&[]);
+    for signal in [Signal::KILL, Signal::HUP] {
+        let mut fleet = place.start(["fleet", "local", "2", "--slots", "1"]);
+        wait_for("the workers", || workers(&place).len() == 2);
+        fleet.signal(signal);
+        fleet.wait();
+        wait_for("them to leave", || workers(&place).is_empty());
+    }
+}
+
+#[test]
+fn a_worker_that_has_lost_its_coordinator_leaves_after_its_idle_timeout() {
+    let place = place();
+    let mut coordinator = place.coordinator(&[]);
+    let mut worker = place.worker("alone", &["--idle-timeout", "5s"]);
+    coordinator.signal(Signal::TERM);
+    coordinator.wait();
+    assert!(worker.wait().success(), "{}", worker.log());
+    assert!(worker.log().contains("nothing to do"), "{}", worker.log());
+}
+
+#[test]
+fn a_detached_worker_of_another_coordinator_is_no_success() {
+    let (one, two) = (place(), place());
+    let _coordinators = [one.coordinator(&[]), two.coordinator(&[])];
+    // The same user, whose two coordinators have a directory each.
+    let state = two.state().display().to_string();
+    let detach = ["fleet", "local", "1", "--detach", "--slots", "1"];
+    one.run(detach).ok();
+    wait_for("the worker", || workers(&one).len() == 1);
+    let again = one.run(detach.iter().chain(&["--dir", &state]));
+    assert_eq!(again.code(), 1, "{}", again.stdout());
+    let said = again.stdout();
+    assert!(said.contains("another coordinator"), "{said}");
+    let other = ["--dir", &state, "--fleet", "second"];
+    one.run(detach.iter().chain(&other)).ok();
+    wait_for("the other's worker", || workers(&two).len() == 1);
+    one.run(["fleet", "stop", "--local", "1"]).ok();
+    one.run(["fleet", "stop", "--local", "1", "--fleet", "second"])
+        .ok();
+    wait_for("them to leave", || {
+        workers(&one).is_empty() && workers(&two).is_empty()
+    });
+}
+
+#[test]
+fn at_a_signal_ssh_is_ended_too() {
+    let place = place();
+    let _coordinator = place.coordinator(&[]);
+    let ssh = place.path().join("ssh");
+    write_program(
+        &ssh,
+        "#!/bin/sh\ntrap '' INT\necho $$ > \"$0.pid\"\nsleep 600 &\nwait\n",
+    );
+    let hosts = place.file("hosts", "one\n").display().to_string();
+    let ssh_path = ssh.display().to_string();
+    for verb in ["ssh", "status", "stop", "logs"] {
+        let pid = place.path().join("ssh.pid");
+        let _ = std::fs::remove_file(&pid);
+        let mut fleet = place.start(["fleet", verb, &hosts, "--ssh", &ssh_path]);
+        let read = || std::fs::read_to_string(&pid).unwrap_or_default();
+        wait_for("ssh", || read().ends_with('\n'));
+        fleet.signal(Signal::INT);
+        assert_eq!(fleet.wait().code(), Some(130), "{verb}: {}", fleet.log());
+        let stat = format!("/proc/{}/stat", read().trim());
+        wait_for("its end", || {
+            // Gone, or a zombie that nobody has collected.
+            !std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "))
+        });
+    }
+}
+
+#[test]
+fn what_no_host_and_no_clock_takes_is_refused() {
+    let place = place();
+    let hosts = place.file("hosts", "one\n").display().to_string();
+    let slurm = ["fleet", "slurm", "--max", "1", "--dry-run"];
+    for args in [
+        &["fleet", "status", &hosts, "--root", "here"][..],
+        &["fleet", "stop", "--local", "4097"],
+        &[&slurm[..], &["--observe-every", "0s"]].concat(),
+        &[&slurm[..], &["--poll", "0s"]].concat(),
+    ] {
+        place.run(args).fails(2, "invalid value");
+    }
+}

@@ -92,13 +92,20 @@ impl Stage {
 
     /// A fleet that does everything quickly.
     fn fleet(&self, more: &[&str]) -> Process {
+        self.fleet_under(&[], more)
+    }
+
+    /// The same, run by a wrapper.
+    fn fleet_under(&self, wrapper: &[&str], more: &[&str]) -> Process {
         let programs = self.bin("").display().to_string();
         let args = ["fleet", "slurm", "--slots", "1", "--programs", &programs];
         let pace = "--submit-every 50ms --poll 200ms --idle-grace 1s --vanish-grace 1s --join-grace 60s \
                     --observe-every 100ms --command-limit 2s --backoff 50ms --max-failures 3 \
                     --max-retries 3";
         let all = args.into_iter().chain(pace.split_whitespace());
-        self.place.start(all.chain(more.iter().copied()))
+        let all = all.chain(more.iter().copied());
+        let command = self.place.command_under(wrapper, all);
+        self.place.start_command(command)
     }
 
     fn calls(&self, program: &str) -> Vec<String> {
@@ -153,6 +160,10 @@ fn case_36_workers_come_with_the_queue_and_go_without_it() {
     assert!(!script.contains(secret.trim()) && !environment.contains(secret.trim()));
     assert!(!seen_in_proc(secret.trim()));
     assert!(script.contains("#SBATCH --time=00:10:00") && script.contains("--leave-after=540s"));
+    assert!(
+        script.contains("--idle-timeout=60s"),
+        "where the fleet cannot give it back, it leaves by itself"
+    );
     place.run(["wait", &batch]).ok();
 
     wait_for("them to be given back", || workers(place).is_empty());
@@ -184,6 +195,99 @@ fn case_36_stopping_cancels_each_outstanding_job() {
     stage.place.run(["cancel", &batch]).ok();
     assert!(fleet.wait().success(), "{}", fleet.log());
     wait_for("them to leave", || workers(&stage.place).is_empty());
+}
+
+#[test]
+fn a_fleet_without_an_administrator_s_token_gives_its_workers_back_too() {
+    let stage = Stage::new("");
+    let place = &stage.place;
+    let token = |role: &str| {
+        let token = place.run(["token", "create", role]).ok();
+        place.file(role, token).display().to_string()
+    };
+    let (client, worker) = (token("client"), token("worker"));
+    let address = place.address();
+    let tokens = ["--token-file", &client, "--worker-token-file", &worker];
+    let connect = ["--max", "1", "--connect", &address];
+    let mut fleet = stage.fleet(&[&connect[..], &tokens].concat());
+    let batch = stage.submit(1, "20", &[]);
+    place.run(["wait", &batch]).ok();
+    wait_for("it to be given back", || {
+        !stage.calls("scancel").is_empty() && workers(place).is_empty()
+    });
+    let refusals = fleet.log().matches("cannot drain").count();
+    assert_eq!(refusals, 1, "{}", fleet.log());
+    // It still hears.
+    let batch = stage.submit(1, "1000000000", &[]);
+    wait_for("another worker", || workers(place).len() == 1);
+    fleet.signal(Signal::INT);
+    place.run(["cancel", &batch]).ok();
+    assert!(fleet.wait().success(), "{}", fleet.log());
+}
+
+#[test]
+fn what_a_worker_says_of_its_job_is_no_argument_of_scancel() {
+    let stage = Stage::new("");
+    let place = &stage.place;
+    let names = ["--all", "-u", "7 --all", "31337"];
+    let _workers: Vec<Process> = names
+        .iter()
+        .map(|name| {
+            let job = format!("fleet-job={name}");
+            place.worker("liar", &["--label", "fleet=workers", "--label", &job])
+        })
+        .collect();
+    let mut fleet = stage.fleet(&["--max", "1"]);
+    wait_for("it to look", || !stage.calls("squeue").is_empty());
+    // Longer than the grace after which idle workers are given back.
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    fleet.signal(Signal::INT);
+    assert!(fleet.wait().success(), "{}", fleet.log());
+    assert_eq!(stage.calls("scancel"), Vec::<String>::new());
+    assert_eq!(workers(place).len(), names.len(), "none was drained");
+}
+
+#[test]
+fn the_end_of_the_terminal_gives_the_jobs_back_but_not_under_nohup() {
+    let stage = Stage::new("");
+    let batch = stage.submit(1, "1000000000", &[]);
+    let mut fleet = stage.fleet_under(&["nohup"], &["--max", "1"]);
+    wait_for("a worker", || workers(&stage.place).len() == 1);
+    fleet.signal(Signal::HUP);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert!(fleet.is_running(), "{}", fleet.log());
+    assert!(stage.calls("scancel").is_empty());
+    fleet.signal(Signal::INT);
+    wait_for("the cancellation", || !stage.calls("scancel").is_empty());
+    stage.place.run(["cancel", &batch]).ok();
+    assert!(fleet.wait().success(), "{}", fleet.log());
+    wait_for("it to leave", || workers(&stage.place).is_empty());
+
+    let batch = stage.submit(1, "1000000000", &[]);
+    let mut fleet = stage.fleet(&["--max", "1"]);
+    wait_for("a worker", || workers(&stage.place).len() == 1);
+    let before = stage.calls("scancel").len();
+    fleet.signal(Signal::HUP);
+    wait_for("the cancellation", || stage.calls("scancel").len() > before);
+    stage.place.run(["cancel", &batch]).ok();
+    assert!(fleet.wait().success(), "{}", fleet.log());
+}
+
+#[test]
+fn a_folder_that_others_can_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let stage = Stage::new("");
+    let folder = stage.place.path().join("optwasm-fleet/workers");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let mut fleet = stage.fleet(&["--max", "1"]);
+    assert_eq!(fleet.wait().code(), Some(2), "{}", fleet.log());
+    assert!(
+        fleet.log().contains("only you can write"),
+        "{}",
+        fleet.log()
+    );
+    assert!(!folder.join("token").exists());
 }
 
 #[test]

@@ -768,7 +768,7 @@ pub struct WorkerArgs {
     /// Jobs at once [default: one for each core]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub slots: Option<u32>,
-    /// Memory for all jobs together [default: 80 % of this machine's]
+    /// Memory for all jobs together [default: 80 % of this machine's, or of what its control group may use]
     #[arg(long, value_parser = parse_bytes)]
     pub memory: Option<u64>,
     /// Label that batches may require
@@ -777,18 +777,21 @@ pub struct WorkerArgs {
     /// Name, for people [default: the machine's name]
     #[arg(long)]
     pub name: Option<String>,
-    /// Leave after so long without work, counted from connecting
+    /// Leave after so long without work, counted from connecting, also while the connection is lost
     #[arg(long, value_parser = parse_duration)]
     pub idle_timeout: Option<Duration>,
     /// Leave after so long, and take no job before that cannot end by then
     #[arg(long, value_parser = parse_duration)]
     pub leave_after: Option<Duration>,
-    /// Where compiled modules are kept [default: $XDG_CACHE_HOME/optwasm]
-    #[arg(long, env = "OPTWASM_CACHE_DIR", value_hint = ValueHint::DirPath)]
+    /// Where compiled modules are kept [env: OPTWASM_CACHE_DIR] [default: $XDG_CACHE_HOME/optwasm]
+    #[arg(long, value_parser = path(), value_hint = ValueHint::DirPath)]
     pub cache_dir: Option<PathBuf>,
     /// Blobs kept in memory, at most
     #[arg(long, default_value = "1GiB", value_parser = parse_bytes)]
     pub blob_cache: u64,
+    /// Leave when this process, which is the parent, has ended
+    #[arg(long, hide = true)]
+    pub parent: Option<u32>,
 }
 
 #[derive(Debug, Args)]

@@ -76,7 +76,7 @@ pub struct Call {
 /// or what went wrong.
 pub async fn answer(call: Call) -> Result<Result<Answer, Exit>, Failure> {
     let environment = Environment::try_parse_from(["optwasm"]).map_err(Failure::usage)?;
-    let settings = Settings::load(environment.connect, environment.dir)?;
+    let settings = Settings::load(environment.connect, environment.dir, None)?;
     let mut job = environment.job;
     job.max_log = call.max_log;
     job.blob = call.blobs;

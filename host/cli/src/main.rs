@@ -124,7 +124,11 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     } = cli;
     // These have a directory of their own under that name, which is not the coordinator's.
     let has_own = matches!(command, Command::Tune(_) | Command::Link(_));
-    let settings = settings::Settings::load(connect, dir.filter(|_| !has_own))?;
+    let cache_dir = match &command {
+        Command::Worker(args) => args.cache_dir.clone(),
+        _ => None,
+    };
+    let settings = settings::Settings::load(connect, dir.filter(|_| !has_own), cache_dir)?;
     match command {
         Command::Run(args) => commands::run::run(&settings, args).await,
         Command::Solve(args) => commands::solve::run(&settings, args).await,

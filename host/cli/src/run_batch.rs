@@ -23,11 +23,15 @@ pub struct Follow {
     pub progress: ProgressArg,
 }
 
-/// SIGINT and SIGTERM.
+/// SIGINT and SIGTERM, and SIGHUP for those who ask for it.
 pub struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    hangup: Option<tokio::signal::unix::Signal>,
 }
+
+/// Bit of SIGHUP, which is signal 1, in the masks of signals of proc_pid_status(5).
+const HANGUP_BIT: u64 = 1;
 
 impl Signals {
     /// Listens from now on.
@@ -36,14 +40,35 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
             terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            hangup: None,
         })
+    }
+
+    /// Listens for the end of the terminal, too; not where it was started so that this is ignored, as
+    /// nohup(1) does.
+    pub fn with_hangup(mut self) -> Result<Self, Failure> {
+        let failed = |error| Failure::new(Exit::Bug, format!("signals: {error}"));
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        if ignored.unwrap_or(0) & HANGUP_BIT == 0 {
+            self.hangup = Some(signal(SignalKind::hangup()).map_err(failed)?);
+        }
+        Ok(self)
     }
 
     /// The next signal, as the exit code that it asks for.
     pub async fn next(&mut self) -> Exit {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => Exit::Interrupted,
             _ = self.terminate.recv() => Exit::Terminated,
+            _ = hangup => Exit::Terminated,
         }
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use etcetera::BaseStrategy;
+use etcetera::base_strategy::Xdg;
 use optwasm_client::{Client, LocalConfig, Locator, Role, Token};
 use optwasm_coordinator::dir::{self, Access};
 use optwasm_protocol::ContentId;
@@ -22,7 +23,10 @@ use crate::args::ConnectArgs;
 use crate::discovery::{self, Choice, Layer, Place, TokenSource};
 use crate::exit::{Exit, Failure};
 
-/// `$XDG_CONFIG_HOME/optwasm/config.toml`.
+/// The configuration file, in `$XDG_CONFIG_HOME`.
+const CONFIG: &str = "optwasm/config.toml";
+
+/// What is in it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -76,11 +80,20 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn load(connect: ConnectArgs, dir: Option<PathBuf>) -> Result<Self, Failure> {
-        let base = etcetera::base_strategy::Xdg::new()
-            .map_err(|_| Failure::usage("there is no home directory: set $HOME, or use --dir"))?;
-        let path = base.config_dir().join("optwasm/config.toml");
-        let file = read_config(&path)?;
+    /// `dir` and `cache_dir` are what flags say.
+    pub fn load(
+        connect: ConnectArgs,
+        dir: Option<PathBuf>,
+        cache_dir: Option<PathBuf>,
+    ) -> Result<Self, Failure> {
+        // Without a home directory it takes a word for each place that would be there.
+        let base = Xdg::new().ok();
+        let path = base.as_ref().map(|base| base.config_dir().join(CONFIG));
+        let file = match &path {
+            Some(path) => read_config(path)?,
+            None => File::default(),
+        };
+        let path = path.unwrap_or_else(|| CONFIG.into());
         let profile = |name: Option<String>| match name {
             None => Ok(Profile::default()),
             Some(name) => file.profile.get(&name).cloned().ok_or_else(|| {
@@ -134,15 +147,21 @@ impl Settings {
             profile_env.dir,
             file.dir,
         ];
-        let state = base.state_dir().unwrap_or_else(|| base.data_dir());
+        let caches = [
+            cache_dir,
+            std::env::var_os("OPTWASM_CACHE_DIR").map(PathBuf::from),
+        ];
+        let place = |said: &[Option<PathBuf>], else_in: fn(&Xdg) -> PathBuf, name| {
+            let said = said.iter().flatten().find(is_set).cloned();
+            let found = said.or_else(|| base.as_ref().map(|base| else_in(base).join("optwasm")));
+            found.ok_or_else(|| {
+                Failure::usage("there is no home directory").next(format!("Set $HOME, or {name}"))
+            })
+        };
+        let state = |base: &Xdg| base.state_dir().unwrap_or_else(|| base.data_dir());
         Ok(Self {
-            dir: dirs
-                .into_iter()
-                .flatten()
-                .find(is_set)
-                .unwrap_or_else(|| state.join("optwasm")),
-            cache_dir: std::env::var_os("OPTWASM_CACHE_DIR")
-                .map_or_else(|| base.cache_dir().join("optwasm"), PathBuf::from)
+            dir: place(&dirs, state, "$OPTWASM_DIR")?,
+            cache_dir: place(&caches, BaseStrategy::cache_dir, "$OPTWASM_CACHE_DIR")?
                 .join("modules"),
             patience: connect.patience,
             access_flag,

@@ -5,8 +5,9 @@
 //! [`system`] knows the commands, and [`run`] puts them together.
 
 mod drive;
+mod folder;
 pub mod scaler;
 pub mod script;
 pub mod system;
 
-pub use drive::{BatchError, Coordinator, Settings, run};
+pub use drive::{BatchError, Coordinator, DrainError, Settings, run};

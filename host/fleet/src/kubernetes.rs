@@ -46,6 +46,10 @@ pub struct Manifest {
 /// Longest name of things in Kubernetes that pods are named after (RFC 1123 labels).
 const NAME_MAX: usize = 63;
 
+/// Failures that each pod of a Job may have: the default of Kubernetes, which counts those of all its
+/// pods together.
+const BACKOFF_LIMIT: u64 = 6;
+
 /// The user and group that the worker runs as: `nonroot` of the usual minimal images.
 const USER: u32 = 65532;
 
@@ -102,7 +106,9 @@ impl Manifest {
         args.push(format!("--token-file=/run/optwasm/{}", self.secret.1));
         let mut list = String::new();
         for arg in &args {
-            list.push_str(&format!("            - {}\n", text(arg)?));
+            // Kubernetes itself expands `$(NAME)` in arguments, and takes `$$` for `$`.
+            let arg = text(&arg.replace('$', "$$"))?;
+            list.push_str(&format!("            - {arg}\n"));
         }
         let name = text(&self.name)?;
         let namespace = match &self.namespace {
@@ -122,8 +128,9 @@ impl Manifest {
             Kind::Job => (
                 "apiVersion: batch/v1\nkind: Job\n",
                 format!(
-                    "  parallelism: {0}\n  completions: {0}\n  backoffLimit: 6\n",
-                    self.replicas
+                    "  parallelism: {0}\n  completions: {0}\n  backoffLimit: {1}\n",
+                    self.replicas,
+                    u64::from(self.replicas) * BACKOFF_LIMIT,
                 ),
                 "OnFailure",
             ),
@@ -247,7 +254,7 @@ mod tests {
 
     use super::*;
 
-    const HOSTILE: &str = "a: \"b\" #c \\ {{d}} - 'e' \u{e4}";
+    const HOSTILE: &str = "$(HOME) $$ a: \"b\" #c \\ {{d}} - 'e' \u{e4}";
 
     fn manifest(kind: Kind) -> Manifest {
         let worker = WorkerSpec {
@@ -275,6 +282,9 @@ mod tests {
             assert_eq!(doc["apiVersion"].as_str(), Some(api));
             assert_eq!(doc["metadata"]["namespace"].as_str(), Some("lab"));
             assert_eq!(doc["spec"][count].as_integer(), Some(3));
+            if kind == Kind::Job {
+                assert_eq!(doc["spec"]["backoffLimit"].as_integer(), Some(18));
+            }
             let pod = &doc["spec"]["template"]["spec"];
             assert_eq!(pod["securityContext"]["runAsNonRoot"].as_bool(), Some(true));
             assert_eq!(pod["terminationGracePeriodSeconds"].as_integer(), Some(600));
@@ -292,7 +302,7 @@ mod tests {
                     "--connect=head:4710",
                     "--slots=4",
                     "--memory=6552MiB",
-                    &format!("--name={HOSTILE}"),
+                    &format!("--name={}", HOSTILE.replace('$', "$$")),
                     "--token-file=/run/optwasm/token",
                 ]
             );

@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use tokio::process::Command;
-use tokio::task::JoinSet;
 
 use crate::command::Group;
 use crate::remote::start::Source;
@@ -63,16 +62,13 @@ impl Fleet {
         results
     }
 
-    /// Stops the first `count` workers of this machine, all at the same time, as [`Fleet::stop`] does.
+    /// Stops the first `count` workers of this machine, several at a time, as [`Fleet::stop`] does.
     pub async fn stop_here(&self, count: u32, grace: Duration) -> Vec<Result<Stopped, HostError>> {
-        let mut stopping = JoinSet::new();
-        for n in 1..=count {
+        let all = (1..=count).map(|n| {
             let fleet = self.clone();
-            stopping.spawn(async move { (n, fleet.stop_one(&Place::Here, &id(n), grace).await) });
-        }
-        let mut results = stopping.join_all().await;
-        results.sort_by_key(|(n, _)| *n);
-        results.into_iter().map(|(_, result)| result).collect()
+            async move { fleet.stop_one(&Place::Here, &id(n), grace).await }
+        });
+        self.few_at_a_time(all).await
     }
 
     /// The last lines of the log of a worker of this machine, from 1.
@@ -85,7 +81,8 @@ impl Fleet {
     }
 }
 
-/// Workers that are children of this process, and end with it.
+/// Workers that are children of this process, and end with it: they are told its number by
+/// `--parent`, and have the system tell them when it has ended, however that came.
 #[derive(Debug)]
 pub struct Children {
     children: Vec<(u32, Group)>,
@@ -96,6 +93,9 @@ impl Children {
     /// Starts `count` workers with their files in `dir`: the token, and `local-1.pid`, `local-1.log`
     /// and so on. They are in process groups of their own, so that a Ctrl-C at the terminal reaches
     /// this process only, which passes it on as it sees fit.
+    ///
+    /// Must be called by a thread that lives as long as the process: to the system, a parent is a
+    /// thread.
     ///
     /// # Errors
     ///
@@ -131,6 +131,7 @@ impl Children {
                 .args(worker.args())
                 .arg("--token-file")
                 .arg(&token)
+                .arg(format!("--parent={}", std::process::id()))
                 .env_remove("OPTWASM_TOKEN")
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)

@@ -30,6 +30,13 @@ const MARK: &str = "@optwasm-fleet ";
 /// What a script's answer may amount to, all lines together; logs are cut by their reader before.
 const ANSWER_MAX: u64 = 4 << 20;
 
+/// How long what an ssh that has ended said is waited for; it is in the pipe already.
+const STDERR_WAIT: Duration = Duration::from_secs(5);
+
+/// How often ssh asks whether a host that is silent is still there; it gives up after three times
+/// (ssh_config(5), ServerAliveCountMax).
+const ALIVE_SECONDS: u32 = 15;
+
 /// What is kept of ssh's standard error.
 const STDERR_MAX: u64 = 64 << 10;
 
@@ -205,6 +212,17 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
+/// The same of several lines.
+fn printable_lines(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\t' => c,
+            c if c.is_control() => ' ',
+            c => c,
+        })
+        .collect()
+}
+
 /// What one more part of the conversation is.
 pub(crate) enum Reply {
     /// Nothing is to be said; listen on.
@@ -280,15 +298,20 @@ async fn converse_on(
         if is_log {
             let mut bytes = Vec::new();
             let _ = output.read_to_end(&mut bytes).await;
-            log = Some(String::from_utf8_lossy(&bytes).into_owned());
+            log = Some(printable_lines(&String::from_utf8_lossy(&bytes)));
         }
     }
     drop(input);
     let status = group.wait().await.map_err(|_| broken())?;
-    let stderr = errors.await.unwrap_or_default();
+    // Whoever outlives it, as the master of shared connections does, may keep its standard error open.
     if heard && status.success() {
+        errors.abort();
         return Ok(log);
     }
+    let stderr = match tokio::time::timeout(STDERR_WAIT, errors).await {
+        Ok(read) => read.unwrap_or_default(),
+        Err(_) => String::new(),
+    };
     let code = status
         .code()
         .map_or_else(|| "a signal".to_owned(), |code| code.to_string());
@@ -314,6 +337,9 @@ fn command(place: &Place<'_>) -> Command {
                 .args(["-T", "-o", "BatchMode=yes"]);
             let seconds = ssh.connect_timeout.as_secs().max(1);
             command.arg("-o").arg(format!("ConnectTimeout={seconds}"));
+            command
+                .arg("-o")
+                .arg(format!("ServerAliveInterval={ALIVE_SECONDS}"));
             if let Some(port) = host.port {
                 command.arg("-p").arg(port.to_string());
             }
@@ -385,6 +411,14 @@ mod tests {
     }
 
     #[test]
+    fn logs_cannot_command_a_terminal() {
+        assert_eq!(
+            printable_lines("a\x1b[2J\n\tb\r\u{9b}c\n"),
+            "a [2J\n\tb  c\n"
+        );
+    }
+
+    #[test]
     fn the_command_line_holds_nothing_but_the_host() {
         let ssh = Ssh {
             options: vec!["-F".into(), "file".into()],
@@ -411,6 +445,8 @@ mod tests {
                 "BatchMode=yes",
                 "-o",
                 "ConnectTimeout=10",
+                "-o",
+                "ServerAliveInterval=15",
                 "-p",
                 "22",
                 "me@n1",

@@ -50,24 +50,28 @@ impl Secret {
     ///
     /// What the system says; a half-written neighbour of the file may then be left.
     pub fn write_to(&self, path: &Path) -> std::io::Result<()> {
-        let mut draft = path.as_os_str().to_owned();
-        draft.push(format!(".{}", std::process::id()));
-        let draft = Path::new(&draft);
-        // One that is there may have another mode.
-        match std::fs::remove_file(draft) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(draft)?;
-        file.write_all(self.0.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        std::fs::rename(draft, path)
+        replace(path, format!("{}\n", self.0).as_bytes(), 0o600)
     }
+}
+
+/// Writes a file of this mode in one step: what was there is replaced, and followed nowhere.
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}", std::process::id()));
+    let draft = Path::new(&draft);
+    // One that is there may have another mode.
+    match std::fs::remove_file(draft) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(draft)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(draft, path)
 }
 
 impl fmt::Debug for Secret {

@@ -10,6 +10,7 @@
 //! | `token` | the token, 0600; removed when the worker is stopped |
 //! | `log` | what the worker says |
 //! | `version` | what its program says its version is |
+//! | `for` | its coordinator: address and fingerprint |
 //! | `lock` | locked while the worker is being started |
 //!
 //! Programs lie in `~/.cache/optwasm/bin/`, named by their hash, so that hosts that share a home
@@ -47,7 +48,7 @@ pub struct Fleet {
     /// How long a worker must live to count as started. Default 1 s, in which one whose token is
     /// refused has ended. Whole seconds.
     pub settle: Duration,
-    /// Folder on the hosts for everything. Default: those named above.
+    /// Folder on the hosts for everything, absolute. Default: those named above.
     pub root: Option<String>,
 }
 
@@ -109,7 +110,8 @@ impl Fleet {
         &self.name
     }
 
-    /// Starts a worker on each host where none runs. Which of the programs is copied is chosen by the
+    /// Starts a worker on each host where none runs; where one runs for another coordinator, that is an
+    /// error. Which of the programs is copied is chosen by the
     /// host's machine. A host's own slots, memory and labels go before those of `worker`, and a label
     /// `fleet` is added.
     pub async fn start(
@@ -177,9 +179,7 @@ impl Fleet {
         if let Source::At(path) = source {
             shell(path)?;
         }
-        let script = self
-            .subject(id)
-            .start(&worker.args(), self.settle.as_secs())?;
+        let script = self.subject(id).start(&worker, self.settle.as_secs())?;
         let mut start = Start::new(source, secret);
         let log = converse(place, &script, self.limit, |said| start.hear(said)).await?;
         if start.died {
@@ -278,38 +278,50 @@ impl Fleet {
         F: Future<Output = Result<T, HostError>> + Send + 'static,
     {
         let fleet = Arc::new(self.clone());
-        let places = Arc::new(Semaphore::new(self.parallel.max(1)));
-        let mut running = JoinSet::new();
-        for (index, host) in hosts.iter().enumerate() {
+        let all = hosts.iter().map(|host| {
             let work = work(fleet.clone(), host.clone());
-            let places = places.clone();
             let host = host.clone();
-            running.spawn(async move {
-                let _place = places.acquire().await;
+            async move {
                 let begin = Instant::now();
                 let result = match host.check() {
                     Ok(()) => work.await,
                     Err(problem) => Err(HostError::Refused(problem.to_string())),
                 };
-                (
-                    index,
-                    Report {
-                        host,
-                        took: begin.elapsed(),
-                        result,
-                    },
-                )
+                Report {
+                    host,
+                    took: begin.elapsed(),
+                    result,
+                }
+            }
+        });
+        self.few_at_a_time(all).await
+    }
+
+    /// Does all of this, at most [`Fleet::parallel`] at the same time, and answers in its order. What has
+    /// not ended when nobody waits any more is ended.
+    pub(crate) async fn few_at_a_time<T, F>(&self, all: impl Iterator<Item = F>) -> Vec<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let places = Arc::new(Semaphore::new(self.parallel.max(1)));
+        let mut running = JoinSet::new();
+        for (index, work) in all.enumerate() {
+            let places = places.clone();
+            running.spawn(async move {
+                let _place = places.acquire().await;
+                (index, work.await)
             });
         }
-        let mut reports = Vec::new();
-        while let Some(done) = running.join_next().await {
-            match done {
-                Ok(report) => reports.push(report),
+        let mut done = Vec::new();
+        while let Some(one) = running.join_next().await {
+            match one {
+                Ok(one) => done.push(one),
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             }
         }
-        reports.sort_by_key(|(index, _)| *index);
-        reports.into_iter().map(|(_, report)| report).collect()
+        done.sort_by_key(|(index, _)| *index);
+        done.into_iter().map(|(_, one)| one).collect()
     }
 }
 

@@ -10,13 +10,16 @@ pub const LABEL_FLEET: &str = "fleet";
 /// The label that names the job of a batch system in which a worker runs.
 pub const LABEL_JOB: &str = "fleet-job";
 
-/// The options of `optwasm worker`, but for its token.
+/// The options of `optwasm worker`, but for its token, and which coordinator it is for.
 ///
 /// Nothing here is secret: it is seen in the list of processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WorkerSpec {
     /// The coordinator, `HOST:PORT`, as the worker's machine reaches it.
     pub connect: String,
+    /// What tells it from others that have or had this address, as its fingerprint. It is no option of
+    /// the worker, whose token has it. Default: nothing does.
+    pub coordinator: Option<String>,
     /// Jobs at once. Default: one for each core.
     pub slots: Option<u32>,
     /// Memory for all jobs together, as `--memory` takes it. Default: 80 % of the machine's.
@@ -41,6 +44,11 @@ impl WorkerSpec {
             connect: connect.into(),
             ..Self::default()
         }
+    }
+
+    /// What tells its coordinator from others: the fingerprint where it is known, else the address.
+    pub(crate) fn coordinator(&self) -> &str {
+        self.coordinator.as_deref().unwrap_or(&self.connect)
     }
 
     /// The arguments, from `worker` on, without that for the token.

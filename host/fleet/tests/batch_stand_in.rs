@@ -17,6 +17,7 @@ use optwasm_fleet::batch::{BatchError, Settings};
 
 /// Starts the script at once, and knows its jobs by the pid in `job.ID`.
 const SBATCH: &str = r#"#!/bin/sh
+unheard=
 cd "${0%/*}"
 echo "sbatch $*" >> calls
 env >> environment
@@ -24,6 +25,7 @@ case $(cat mode) in
 *sbatch-hangs*) sleep 600 ;;
 *sbatch-fails*) echo "sbatch: error: invalid account" >&2; exit 1 ;;
 *sbatch-babbles*) echo "Submitted, perhaps"; exit 0 ;;
+*sbatch-unheard*) unheard=1 ;;
 esac
 id=$(($(cat next) + 1))
 echo "$id" > next
@@ -46,6 +48,10 @@ while [ "$task" -lt "$count" ]; do
   esac
   task=$((task + 1))
 done
+if [ -n "$unheard" ]; then
+  echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
+  exit 1
+fi
 echo "$id"
 "#;
 
@@ -257,7 +263,7 @@ async fn a_failing_squeue_is_asked_a_few_times_and_then_all_is_cancelled() {
     let stage = Stage::new("fails", "");
     let mut settings = stage.settings(1, 1);
     // It never joins, so it has to be looked for.
-    settings.job.template = Some("{{directives}}\nsleep 600 # {{command}}\n".into());
+    settings.job.template = Some("{{directives}}\nexec sleep 600 # {{command}}\n".into());
     let fleet = Fleet::start(settings, 1);
     until("submitted", || !stage.calls("sbatch").is_empty()).await;
     stage.mode("squeue-fails");
@@ -356,4 +362,60 @@ async fn without_its_coordinator_a_fleet_ends_after_a_while() {
     let error = fleet.end().await.unwrap_err();
     assert!(matches!(error, BatchError::Coordinator(_)), "{error}");
     assert_eq!(stage.calls("scancel"), ["--quiet 101"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_submission_whose_answer_was_lost_gives_no_second_worker() {
+    let stage = Stage::new("unheard", "sbatch-unheard");
+    let fleet = Fleet::start(stage.settings(1, 1), 5);
+    until("a worker", || workers(&stage.name).len() == 1).await;
+    until("it is found", || stage.calls("squeue").len() > 2).await;
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    assert_eq!(workers(&stage.name).len(), 1, "the maximum is one");
+    assert_eq!(stage.calls("sbatch").len(), 1);
+    fleet.stop().await.unwrap();
+    assert_eq!(stage.calls("scancel"), ["--quiet 101"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_draining_is_refused_a_fleet_cancels_and_still_hears() {
+    let stage = Stage::new("refused", "");
+    let fleet = Fleet::start(stage.settings(2, 2), 9);
+    let refuses = fleet.coordinator.refuses.clone();
+    refuses.store(true, std::sync::atomic::Ordering::Relaxed);
+    until("two workers", || workers(&stage.name).len() == 2).await;
+    fleet.waiting(0);
+    until("both are given back", || workers(&stage.name).is_empty()).await;
+    let said = fleet.said.clone();
+    fleet.stop().await.unwrap();
+    let said = said.lock().unwrap();
+    let refusals = said.iter().filter(|text| text.contains("cannot drain"));
+    assert_eq!(refusals.count(), 1, "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_fleets_of_a_name_share_no_folder_and_no_jobs() {
+    let stage = Stage::new("two", "");
+    let first = Fleet::start(stage.settings(1, 1), 1);
+    until("a worker", || workers(&stage.name).len() == 1).await;
+    let error = Fleet::start(stage.settings(1, 1), 1).end().await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("a fleet runs in"), "{error}");
+    assert!(stage.folder().join("token").exists(), "it is the first's");
+
+    // The name by which jobs are listed, and cancelled, is another for another coordinator.
+    let names = |stage: &Stage| {
+        let lists = stage.calls("squeue");
+        let name = lists.last().unwrap().split(' ').next_back().unwrap();
+        name.to_owned()
+    };
+    let own = names(&stage);
+    first.stop().await.unwrap();
+    until("it has ended", || workers(&stage.name).is_empty()).await;
+    let mut settings = stage.settings(1, 1);
+    settings.job.worker.coordinator = Some("another".into());
+    let second = Fleet::start(settings, 1);
+    until("a worker", || workers(&stage.name).len() == 1).await;
+    assert_ne!(names(&stage), own);
+    second.stop().await.unwrap();
 }

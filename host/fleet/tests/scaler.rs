@@ -1,109 +1,11 @@
-//! The scaler, step by step.
+//! The scaler, step by step: what it asks for, and how it ends.
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+mod common;
 
-use optwasm_fleet::batch::scaler::{
-    Config, Effect, Event, Failure, Observation, Scaler, State, SubmitFailure,
-};
-
-struct Bench {
-    scaler: Scaler,
-    now: u64,
-    said: Vec<String>,
-}
-
-impl Bench {
-    fn new(config: Config) -> Self {
-        Self {
-            scaler: Scaler::new(config),
-            now: 0,
-            said: Vec::new(),
-        }
-    }
-
-    /// The effects of an event, without what is said.
-    fn step(&mut self, event: Event) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        self.scaler
-            .step(Duration::from_secs(self.now), event, &mut effects);
-        let said = effects.iter().filter_map(|effect| match effect {
-            Effect::Say(text) => Some(text.clone()),
-            _ => None,
-        });
-        self.said.extend(said);
-        effects.retain(|effect| !matches!(effect, Effect::Say(_)));
-        effects
-    }
-
-    fn at(&mut self, now: u64, event: Event) -> Vec<Effect> {
-        assert!(now >= self.now);
-        self.now = now;
-        self.step(event)
-    }
-
-    /// All effects of ticks every second up to then, with their times.
-    fn until(&mut self, end: u64) -> Vec<(u64, Effect)> {
-        let mut all = Vec::new();
-        while self.now < end {
-            self.now += 1;
-            all.extend(
-                self.step(Event::Tick)
-                    .into_iter()
-                    .map(|effect| (self.now, effect)),
-            );
-        }
-        all
-    }
-
-    /// With an empty list at the start, so that submitting can begin.
-    fn surveyed(config: Config, waiting: u64) -> Self {
-        let mut bench = Self::new(config);
-        assert_eq!(bench.step(seen(waiting, &[])), [Effect::List]);
-        bench
-    }
-}
-
-fn seen(waiting: u64, workers: &[(&str, bool)]) -> Event {
-    let workers: BTreeMap<_, _> = workers
-        .iter()
-        .map(|(id, idle)| ((*id).into(), *idle))
-        .collect();
-    Event::Observed(Observation { waiting, workers })
-}
-
-fn list(jobs: &[(&str, State)]) -> Event {
-    Event::Listed(Ok(jobs
-        .iter()
-        .map(|(id, state)| ((*id).into(), *state))
-        .collect()))
-}
-
-fn submitted(ids: &[&str]) -> Event {
-    Event::Submitted(Ok(strings(ids)))
-}
-
-fn failed(why: &str, unsure: bool) -> Event {
-    Event::Submitted(Err(SubmitFailure {
-        why: why.into(),
-        unsure,
-    }))
-}
-
-fn strings(ids: &[&str]) -> Vec<String> {
-    ids.iter().map(|id| (*id).to_owned()).collect()
-}
-
-fn config(min: u32, max: u32) -> Config {
-    Config {
-        min,
-        max,
-        per_submit: max,
-        ..Config::default()
-    }
-}
+use common::bench::{Bench, config, failed, list, seen, strings, submitted};
+use optwasm_fleet::batch::scaler::{Config, Effect, Event, Failure, State};
 
 #[test]
 fn it_asks_for_as_many_as_the_queue_needs_and_no_more_than_the_maximum() {
@@ -184,10 +86,6 @@ fn idle_workers_are_given_back_after_a_grace_but_not_below_the_minimum() {
         bench.at(610, all_idle()),
         [Effect::Drain(strings(&["1", "2"]))],
         "once more"
-    );
-    assert_eq!(
-        bench.step(Event::NotDrained(strings(&["2"]))),
-        [Effect::Drain(strings(&["2"]))]
     );
 }
 
@@ -500,13 +398,27 @@ fn jobs_of_an_earlier_run_are_taken_over() {
     let next = bench.step(list(&[("5", State::Queued), ("6", State::Running)]));
     assert_eq!(next, [Effect::Submit(1)]);
     bench.step(submitted(&["9"]));
-    assert_eq!(bench.at(5, seen(0, &[("6", false), ("4", false)])), []);
+    assert_eq!(bench.at(5, seen(0, &[("6", false)])), []);
+    assert_eq!(bench.scaler.outstanding(), 3);
+    assert_eq!(bench.scaler.connected(), 1);
+}
+
+#[test]
+fn workers_whose_jobs_no_list_shows_are_none_of_this_fleet_s() {
+    let mut bench = Bench::new(config(0, 3));
+    let workers = [("--all", true), ("4", true), ("5", true)];
     assert_eq!(
-        bench.scaler.outstanding(),
-        4,
-        "also one that only the coordinator knows"
+        bench.step(seen(0, &workers)),
+        [Effect::List],
+        "whose are they?"
     );
-    assert_eq!(bench.scaler.connected(), 2);
+    assert_eq!(bench.step(list(&[("5", State::Running)])), []);
+    assert_eq!(bench.scaler.outstanding(), 1);
+    assert_eq!(bench.at(5, seen(0, &workers)), []);
+    assert_eq!(bench.at(200, seen(0, &workers)), [], "it is asked once");
+    let drain = bench.at(400, seen(0, &workers));
+    assert_eq!(drain, [Effect::Drain(strings(&["5"]))]);
+    assert_eq!(bench.step(Event::Stop), [Effect::Cancel(strings(&["5"]))]);
 }
 
 #[test]

@@ -26,6 +26,7 @@ unset XDG_CACHE_HOME XDG_STATE_HOME
 case $target in
 *bad*) echo "ssh: connect to host $target port 22: Connection refused" >&2; exit 255 ;;
 *hang*) sleep 600 ;;
+*master*) sleep 15 >/dev/null </dev/null & ;;
 *chatty*) echo "Welcome!"; printf 'no line break' ;;
 *lost*) head -c 300 >/dev/null; exit 255 ;;
 esac
@@ -206,6 +207,63 @@ async fn what_runs_is_left_alone_and_what_is_there_is_not_copied() {
         "no drafts are left"
     );
     stage.fleet.stop(&hosts, Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_worker_of_another_coordinator_is_no_success() {
+    let mut stage = Stage::new();
+    let hosts = [Host::new("one")];
+    let worker = |connect: &str, coordinator: &str| WorkerSpec {
+        coordinator: Some(coordinator.into()),
+        ..WorkerSpec::new(connect)
+    };
+    let first = worker("head:4710", "aa");
+    let pid = stage
+        .start(&hosts, &first)
+        .await
+        .remove(0)
+        .unwrap()
+        .running
+        .pid;
+    for other in [worker("head:4711", "aa"), worker("head:4710", "bb")] {
+        let error = stage.start(&hosts, &other).await.remove(0).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("another coordinator, at head:4710"), "{text}");
+        assert!(matches!(error, HostError::Refused(_)));
+    }
+    assert!(alive(pid));
+    let again = stage.start(&hosts, &first).await.remove(0).unwrap();
+    assert!(again.already);
+    // Once it is stopped, its place is free.
+    stage.fleet.stop(&hosts, Duration::from_secs(5)).await;
+    let other = worker("head:4711", "bb");
+    let next = stage.start(&hosts, &other).await.remove(0).unwrap();
+    assert!(!next.already);
+    stage.fleet.stop(&hosts, Duration::from_secs(5)).await;
+
+    stage.fleet.root = Some("here".into());
+    let error = stage.start(&hosts, &first).await.remove(0).unwrap_err();
+    assert!(
+        error.to_string().contains("not an absolute path"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn who_keeps_ssh_s_standard_error_open_is_not_waited_for() {
+    let stage = Stage::new();
+    let begin = Instant::now();
+    let hosts = [Host::new("master")];
+    let started = stage.start(&hosts, &WorkerSpec::new("head:4710")).await;
+    started.into_iter().for_each(|one| drop(one.unwrap()));
+    let stopped = stage.fleet.stop(&hosts, Duration::from_secs(5)).await;
+    assert_eq!(*stopped[0].result.as_ref().unwrap(), Stopped::Ended);
+    // The master lives for 15 s, and the time limit is 20 s.
+    assert!(
+        begin.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        begin.elapsed()
+    );
 }
 
 #[tokio::test]

@@ -54,7 +54,8 @@ pub enum WorkerError {
     Endpoint(EndpointError),
 }
 
-/// Runs a worker until it is drained, has been idle for `idle_timeout`, or is refused for good.
+/// Runs a worker until it is drained, has been idle for `idle_timeout`, which counts from its first
+/// connection, or is refused for good.
 /// Lost connections are made again, with growing pauses, for ever, to where the coordinator is then;
 /// `said` hears of them. Where an access file leads to a coordinator that refuses the worker, it waits for
 /// another one to write the file.
@@ -80,7 +81,7 @@ pub async fn run(
             Target::Remote(locator) => {
                 let connecting = tokio::select! {
                     connecting = connect(locator) => connecting,
-                    ended = may_leave(&worker, &drain) => return Ok(ended),
+                    ended = may_leave(&worker, &drain, idle_timeout) => return Ok(ended),
                 };
                 match connecting {
                     Ok((address, endpoint, link, token)) => {
@@ -160,7 +161,7 @@ pub async fn run(
         }
         tokio::select! {
             () = tokio::time::sleep(backoff.pause()) => {}
-            ended = may_leave(&worker, &drain) => return Ok(ended),
+            ended = may_leave(&worker, &drain, idle_timeout) => return Ok(ended),
         }
     }
 }
@@ -208,9 +209,21 @@ async fn leave(worker: &Worker, link: &Link, left: Left) -> Ended {
 }
 
 /// Resolves when a worker without a connection may leave: when it is to do so at once, or when it
-/// is draining and holds nothing that it would have to deliver, or when its stay is over.
-async fn may_leave(worker: &Worker, drain: &watch::Receiver<Drain>) -> Ended {
+/// is draining and holds nothing that it would have to deliver, when its stay is over, or when it has
+/// had nothing to do for its idle timeout.
+async fn may_leave(
+    worker: &Worker,
+    drain: &watch::Receiver<Drain>,
+    idle_timeout: Option<Duration>,
+) -> Ended {
     loop {
+        if !worker.holds_nothing() {
+            worker.busy.set(Instant::now());
+        }
+        let idled = |limit| worker.has_begun() && worker.busy.get().elapsed() >= limit;
+        if idle_timeout.is_some_and(idled) {
+            return Ended::Idle;
+        }
         let wanted = *drain.borrow();
         let draining = wanted != Drain::No || worker.draining.get();
         if wanted == Drain::Now || (draining && worker.holds_nothing()) {

@@ -104,6 +104,11 @@ impl Worker {
         }
     }
 
+    /// Whether it has been connected.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.life.get().is_some()
+    }
+
     /// Whether it takes no more jobs because its stay is nearly over.
     pub(crate) fn is_out_of_time(&self) -> bool {
         let now = Instant::now();

@@ -64,7 +64,8 @@ pub struct FleetWorkerArgs {
     /// Label that batches may require
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_pair)]
     pub labels: Vec<(String, String)>,
-    /// Workers leave after so long without work
+    /// Workers leave after so long without work [default: never; on a batch system with --min 0, twice
+    /// --idle-grace, at least 1m]
     #[arg(long, value_parser = parse_duration)]
     pub idle_timeout: Option<Duration>,
     /// Workers leave after so long, and take no job before that cannot end by then
@@ -97,8 +98,8 @@ pub struct ReachArgs {
     /// Time for each host
     #[arg(long, default_value = "5m", value_parser = parse_duration)]
     pub limit: Duration,
-    /// Folder on the hosts for everything [default: $XDG_STATE_HOME and $XDG_CACHE_HOME there]
-    #[arg(long, value_name = "DIR")]
+    /// Folder on the hosts for everything, absolute [default: $XDG_STATE_HOME and $XDG_CACHE_HOME there]
+    #[arg(long, value_name = "DIR", value_parser = parse_root)]
     pub root: Option<String>,
     /// How what became of each host is printed
     #[arg(long, default_value = "table")]
@@ -129,7 +130,7 @@ pub struct WhichArgs {
     #[arg(value_hint = ValueHint::FilePath)]
     pub hosts: Option<PathBuf>,
     /// The first so many detached workers of this machine instead
-    #[arg(long, value_name = "WORKERS")]
+    #[arg(long, value_name = "WORKERS", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub local: Option<u32>,
 }
 
@@ -274,13 +275,13 @@ pub struct PaceArgs {
     #[arg(long, default_value = "6s", value_parser = parse_duration)]
     pub submit_every: Duration,
     /// Time between questions to the batch system, while there is something to ask
-    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    #[arg(long, default_value = "30s", value_parser = parse_period)]
     pub poll: Duration,
     /// Time between questions to the coordinator
-    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    #[arg(long, default_value = "5s", value_parser = parse_period)]
     pub observe_every: Duration,
     /// Time for each command of the batch system
-    #[arg(long, default_value = "1m", value_parser = parse_duration)]
+    #[arg(long, default_value = "1m", value_parser = parse_period)]
     pub command_limit: Duration,
     /// First pause after a failure, which doubles with each further one, up to 5m
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
@@ -354,4 +355,20 @@ pub enum KindArg {
     Deployment,
     /// As many as said, until they leave by themselves
     Job,
+}
+
+/// The path of a folder on a host, where no current directory is known.
+fn parse_root(text: &str) -> Result<String, String> {
+    match text.starts_with('/') {
+        true => Ok(text.to_owned()),
+        false => Err("expected an absolute path".to_owned()),
+    }
+}
+
+/// A duration that can be that of a limit or between two questions.
+fn parse_period(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("expected more than 0s".to_owned()),
+        period => Ok(period),
+    }
 }

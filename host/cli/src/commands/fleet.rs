@@ -7,6 +7,7 @@ mod local;
 mod observer;
 mod texts;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use optwasm_client::{Role, Token};
@@ -15,14 +16,15 @@ use optwasm_fleet::{HostError, Secret, WordError, WorkerSpec};
 
 use crate::args::{FleetAction, FleetArgs, FleetWorkerArgs};
 use crate::exit::{Exit, Failure};
+use crate::run_batch::Signals;
 use crate::settings::Settings;
 
 pub async fn run(settings: &Settings, args: FleetArgs) -> Result<Exit, Failure> {
     match args.action {
-        FleetAction::Ssh(args) => hosts::start(settings, args).await,
-        FleetAction::Status(args) => hosts::status(args).await,
-        FleetAction::Stop(args) => hosts::stop(args).await,
-        FleetAction::Logs(args) => hosts::logs(args).await,
+        FleetAction::Ssh(args) => until_signal(hosts::start(settings, args)).await,
+        FleetAction::Status(args) => until_signal(hosts::status(args)).await,
+        FleetAction::Stop(args) => until_signal(hosts::stop(args)).await,
+        FleetAction::Logs(args) => until_signal(hosts::logs(args)).await,
         FleetAction::Local(args) => local::run(settings, args).await,
         FleetAction::Slurm(args) => batch::run(settings, System::Slurm, *args).await,
         FleetAction::Pbs(args) => batch::run(settings, System::Pbs, *args).await,
@@ -32,6 +34,24 @@ pub async fn run(settings: &Settings, args: FleetArgs) -> Result<Exit, Failure> 
         FleetAction::Systemd(args) => texts::systemd(settings, args),
         FleetAction::K8s(args) => texts::k8s(settings, args),
     }
+}
+
+/// Does it, unless a signal comes first. The programs that it runs are in process groups of their own,
+/// which no Ctrl-C reaches: they are ended with it.
+async fn until_signal(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let mut signals = Signals::listen()?.with_hangup()?;
+    tokio::select! {
+        ended = work => ended,
+        signal = signals.next() => {
+            tell("stopped; what was begun elsewhere may go on there");
+            Ok(signal)
+        }
+    }
+}
+
+/// Says something to whoever still listens: the terminal may be gone.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "optwasm: {text}");
 }
 
 /// From where workers reach the coordinator.
@@ -83,8 +103,13 @@ fn worker_spec(
     })
 }
 
-/// The token that goes to workers: one for the role `worker`, and no other.
-async fn worker_secret(settings: &Settings, file: Option<&Path>) -> Result<Secret, Failure> {
+/// The token that goes to workers: one for the role `worker`, and no other. The worker is told which
+/// coordinator it is for.
+async fn worker_secret(
+    settings: &Settings,
+    file: Option<&Path>,
+    worker: &mut WorkerSpec,
+) -> Result<Secret, Failure> {
     let token = match settings.worker_token(file)? {
         Some(token) => token,
         None => {
@@ -110,6 +135,7 @@ async fn worker_secret(settings: &Settings, file: Option<&Path>) -> Result<Secre
         )
         .next("Issue one with: optwasm token create worker"));
     }
+    worker.coordinator = Some(token.fingerprint.to_string());
     Secret::new(&token.expose()).map_err(Failure::usage)
 }
 

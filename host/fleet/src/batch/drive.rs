@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use tokio::process::Command;
 use tokio::sync::watch;
 
+use crate::batch::folder::claim;
 use crate::batch::scaler::{
     Config, Effect, Event, Failure, Id, Observation, Scaler, State, SubmitFailure,
 };
 use crate::batch::script::{JobSpec, ScriptError, token_file};
-use crate::batch::system::{CommandLine, System};
+use crate::batch::system::{CommandLine, System, was_perhaps_heard};
 use crate::command::{CallError, call};
 use crate::secret::Secret;
 
@@ -23,7 +24,18 @@ pub trait Coordinator {
     fn observe(&mut self, fleet: &str) -> impl Future<Output = Result<Observation, String>> + Send;
 
     /// Lets the workers of these batch jobs finish what they run and leave.
-    fn drain(&mut self, ids: &[Id]) -> impl Future<Output = Result<(), String>> + Send;
+    fn drain(&mut self, ids: &[Id]) -> impl Future<Output = Result<(), DrainError>> + Send;
+}
+
+/// Why workers were not drained.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DrainError {
+    /// This fleet may not do that, now or later. Their batch jobs are cancelled when they idle.
+    #[error("{0}")]
+    Refused(String),
+    /// The coordinator did not answer. It is tried again.
+    #[error("{0}")]
+    Unanswered(String),
 }
 
 /// A fleet on a batch system.
@@ -48,11 +60,13 @@ impl Settings {
     #[must_use]
     pub fn new(job: JobSpec, max: u32) -> Self {
         let per_submit = job.system.per_submit();
+        let stay = job.stay();
         Self {
             job,
             config: Config {
                 max,
                 per_submit,
+                stay,
                 ..Config::default()
             },
             programs: None,
@@ -75,6 +89,9 @@ pub enum BatchError {
     /// The coordinator did not answer for too long. All jobs were cancelled.
     #[error("the coordinator does not answer: {0}")]
     Coordinator(String),
+    /// Nobody knows whose jobs to list. `id -un` has to say it.
+    #[error("this user has no name: {0}")]
+    User(CallError),
 }
 
 type Answer = Pin<Box<dyn Future<Output = Event> + Send>>;
@@ -92,10 +109,15 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
     mut say: impl FnMut(&str),
 ) -> Result<(), BatchError> {
+    settings.job.render()?;
+    let folder = settings.job.folder()?;
+    let _claim = claim(&folder)?;
+    let user = user_name(settings.limit).await?;
     let script = settings.job.write(secret)?;
     let runner = Runner {
         system: settings.job.system,
-        name: settings.job.name.clone(),
+        name: settings.job.job_name(),
+        user,
         programs: settings.programs.clone(),
         limit: settings.limit,
         script,
@@ -106,7 +128,8 @@ pub async fn run(
     let mut answer: Option<Answer> = None;
     let mut seen = Instant::now();
     let mut verdict = Ok(());
-    let mut ticks = tokio::time::interval(settings.observe_every);
+    // Timers have no period of nothing.
+    let mut ticks = tokio::time::interval(settings.observe_every.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stopping = false;
     loop {
@@ -151,19 +174,18 @@ pub async fn run(
                     Effect::List => answer = Some(Box::pin(runner.clone().list())),
                     Effect::Cancel(ids) => answer = Some(Box::pin(runner.clone().cancel(ids))),
                     Effect::Drain(ids) => {
-                        if let Err(why) = coordinator.drain(&ids).await {
+                        if let Err(error) = coordinator.drain(&ids).await {
                             say(&format!(
-                                "cannot drain the workers of {}: {why}",
+                                "cannot drain the workers of {}: {error}",
                                 ids.join(" ")
                             ));
-                            events.push(Event::NotDrained(ids));
+                            let refused = matches!(error, DrainError::Refused(_));
+                            events.push(Event::NotDrained { ids, refused });
                         }
                     }
                     Effect::Say(text) => say(&text),
                     Effect::Ended(result) => {
-                        if let Ok(folder) = settings.job.folder() {
-                            let _ = std::fs::remove_file(token_file(&folder));
-                        }
+                        let _ = std::fs::remove_file(token_file(&folder));
                         result?;
                         return verdict;
                     }
@@ -171,6 +193,12 @@ pub async fn run(
             }
         }
     }
+}
+
+/// Who this is, as the batch system knows it.
+async fn user_name(limit: Duration) -> Result<String, BatchError> {
+    let name = call(Command::new("id").arg("-un"), b"", limit).await;
+    Ok(name.map_err(BatchError::User)?.trim().to_owned())
 }
 
 /// Waits until it is true, or nobody can say so any more.
@@ -185,7 +213,9 @@ const STOP_TICK: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 struct Runner {
     system: System,
+    /// The name of the batch jobs.
     name: String,
+    user: String,
     programs: Option<PathBuf>,
     limit: Duration,
     script: PathBuf,
@@ -228,7 +258,14 @@ impl Runner {
                     unsure: true,
                 }),
             Err(error) => Err(SubmitFailure {
-                unsure: matches!(error, CallError::TimedOut { .. }),
+                unsure: match &error {
+                    CallError::Spawn { .. } => false,
+                    CallError::TimedOut { .. } | CallError::Answer { .. } => true,
+                    // No code where a signal ended it.
+                    CallError::Failed { code, stderr, .. } => {
+                        code.parse::<i32>().is_err() || was_perhaps_heard(stderr)
+                    }
+                },
                 why: error.to_string(),
             }),
         };
@@ -236,7 +273,7 @@ impl Runner {
     }
 
     async fn list(self) -> Event {
-        let line = self.system.list(&self.name);
+        let line = self.system.list(&self.name, &self.user);
         let program = line.program;
         Event::Listed(match self.call(line).await {
             Ok(answer) => match self.system.listed(&answer, &self.name) {

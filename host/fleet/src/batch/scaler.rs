@@ -11,102 +11,50 @@
 //! for [`Config::vanish_grace`]: a list may lag behind, or be empty for no reason. There are never more
 //! than [`Config::max`] outstanding, also where it is not known whether a submission took place: until a
 //! later list tells, it counts, and nothing is submitted. Lists show all jobs of the fleet's name, so
-//! jobs of which nobody told are found, also those of an earlier run.
+//! jobs of which nobody told are found, also those of an earlier run. What workers say of themselves
+//! is only believed of jobs that a list or a submission gave: nothing else is ever cancelled.
 //!
 //! # When it asks
 //!
 //! A job whose worker is connected is known to run. Lists are asked for only while there is another
-//! outstanding job, or before the first submission: an idle fleet, or one that works, costs the batch
-//! system nothing.
+//! outstanding job, once for a worker whose job is not known, or before the first submission: an idle
+//! fleet, or one that works, costs the batch system nothing.
+//!
+//! A worker that stays idle while jobs wait cannot take them, for want of memory or time, and another one
+//! is asked for in its place.
+//!
+//! # When it gives back
+//!
+//! Workers that are not needed are drained by the coordinator. Where it refuses to, because this fleet's
+//! token is no administrator's, the batch jobs of idle workers are cancelled instead.
 //!
 //! # Failures
 //!
 //! A submission that fails, a job that disappears without its worker having joined, and one that runs
-//! but does not join, count as failures; a worker that joins forgives them all. After each, submitting
-//! pauses for longer, and after [`Config::max_failures`] in a row it ends for good: the fleet goes on
-//! with what it has, and ends with the reason when nothing is left. A batch system that gives no list, or
-//! does not cancel, [`Config::max_retries`] times in a row ends the fleet.
+//! but does not join, count as failures; a worker that joins forgives them all. A job that disappears
+//! while its worker works, long before its time, counts too (it was killed, perhaps for its memory), and
+//! a worker that has stayed longer forgives those. After each, submitting pauses for longer, and after
+//! [`Config::max_failures`] of a kind in a row it ends for good: the fleet goes on with what it has, and
+//! ends with the reason when nothing is left. A batch system that gives no list, or does not cancel,
+//! [`Config::max_retries`] times in a row ends the fleet.
 //!
 //! At the end, every outstanding job is cancelled, after it is known which there are.
 
+mod job;
 mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use job::{Busy, Cancel, Job, Unsure};
 pub use types::{Config, Effect, Event, Failure, Id, Observation, State, SubmitFailure};
 
 /// How often cancelling is tried at the end; the user waits.
 const STOP_RETRIES: u32 = 4;
 
-#[derive(Debug)]
-struct Job {
-    state: State,
-    running_since: Option<Duration>,
-    missing_since: Option<Duration>,
-    joined: bool,
-    connected: bool,
-    idle_since: Option<Duration>,
-    draining_since: Option<Duration>,
-    cancel: Cancel,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cancel {
-    No,
-    Wanted,
-    /// It was tried, and perhaps some of those that were tried together are gone.
-    Tried,
-    Done,
-}
-
-impl Job {
-    fn new() -> Self {
-        Self {
-            state: State::Unknown,
-            running_since: None,
-            missing_since: None,
-            joined: false,
-            connected: false,
-            idle_since: None,
-            draining_since: None,
-            cancel: Cancel::No,
-        }
-    }
-
-    /// Whether it is, or may become, a worker.
-    fn counts(&self) -> bool {
-        self.draining_since.is_none() && self.cancel == Cancel::No && self.missing_since.is_none()
-    }
-}
-
-/// The command that is under way.
-#[derive(Debug)]
-enum Busy {
-    Submit(u32),
-    List { since: Duration },
-    Cancel(Vec<Id>),
-}
-
-/// Jobs that may exist, without our knowing.
-#[derive(Debug)]
-struct Unsure {
-    count: u32,
-    /// A list that is asked for from then on tells, if it is not empty.
-    settled: Duration,
-    /// Since when such lists are empty; one may be so for no reason, but not for a whole grace.
-    empty_since: Option<Duration>,
-}
-
-impl Unsure {
-    fn new(count: u32, settled: Duration) -> Self {
-        Self {
-            count,
-            settled,
-            empty_since: None,
-        }
-    }
-}
+/// Observations in a row, in which jobs waited and a worker was idle, that it may merely be late: what
+/// has just begun to wait is handed out within one.
+const IDLE_SEEN: u32 = 2;
 
 /// Keeps a fleet of workers on a batch system.
 #[derive(Debug)]
@@ -117,12 +65,19 @@ pub struct Scaler {
     unsure: Option<Unsure>,
     waiting: Option<u64>,
     surplus_since: Option<Duration>,
+    /// Whether the coordinator drains workers for this fleet.
+    may_drain: bool,
+    /// Workers that are connected, of jobs that are not known; true where no list has shown the job.
+    strangers: BTreeMap<Id, bool>,
     next_submit: Duration,
     next_list: Duration,
     next_cancel: Duration,
+    /// Failures to get a worker, in a row.
     failures: u32,
+    /// Workers that were lost early, in a row.
+    losses: u32,
     unanswered: u32,
-    broken: Option<String>,
+    broken: Option<(u32, String)>,
     stopping: Option<Result<(), Failure>>,
     /// The reason of the last failure at the end.
     stop_why: String,
@@ -148,10 +103,13 @@ impl Scaler {
             unsure: Some(Unsure::new(0, Duration::ZERO)),
             waiting: None,
             surplus_since: None,
+            may_drain: true,
+            strangers: BTreeMap::new(),
             next_submit: Duration::ZERO,
             next_list: Duration::ZERO,
             next_cancel: Duration::ZERO,
             failures: 0,
+            losses: 0,
             unanswered: 0,
             broken: None,
             stopping: None,
@@ -177,7 +135,7 @@ impl Scaler {
     /// Why nothing is submitted any more.
     #[must_use]
     pub fn broken(&self) -> Option<&str> {
-        self.broken.as_deref()
+        self.broken.as_ref().map(|(_, why)| why.as_str())
     }
 
     /// Takes an event and appends what is to be done.
@@ -192,13 +150,7 @@ impl Scaler {
             Event::Submitted(result) => self.submitted(now, result, effects),
             Event::Listed(result) => self.listed(now, result, effects),
             Event::Cancelled(result) => self.cancelled(now, result, effects),
-            Event::NotDrained(ids) => {
-                for id in ids {
-                    if let Some(job) = self.jobs.get_mut(&id) {
-                        job.draining_since = None;
-                    }
-                }
-            }
+            Event::NotDrained { ids, refused } => self.not_drained(&ids, refused, effects),
             Event::Stop => {
                 if self.stopping.is_none() {
                     self.begin_stop(now, Ok(()));
@@ -219,34 +171,35 @@ impl Scaler {
         self.waiting = Some(seen.waiting);
         for (id, job) in &mut self.jobs {
             if !seen.workers.contains_key(id) {
-                job.connected = false;
-                job.idle_since = None;
+                job.disconnected(now);
             }
         }
+        self.strangers.retain(|id, _| seen.workers.contains_key(id));
+        let proven = self.config.proven_after();
         for (id, idle) in seen.workers {
-            let job = self.jobs.entry(id).or_insert_with(Job::new);
-            if !job.joined {
-                job.joined = true;
+            let Some(job) = self.jobs.get_mut(&id) else {
+                self.strangers.entry(id).or_insert(false);
+                continue;
+            };
+            if job.joined.is_none() {
                 self.failures = 0;
             }
-            job.connected = true;
-            job.missing_since = None;
+            let joined = *job.joined.get_or_insert(now);
+            if now >= joined + proven {
+                self.losses = 0;
+            }
             // One that was to leave and still idles has not heard of it.
             let waited = |since| now >= since + self.config.idle_grace;
             if idle && job.draining_since.is_some_and(waited) {
                 job.draining_since = None;
             }
-            job.idle_since = if idle {
-                job.idle_since.or(Some(now))
-            } else {
-                None
-            };
+            job.seen(now, idle, seen.waiting > 0);
         }
         let mut late = Vec::new();
         for (id, job) in &mut self.jobs {
             let since = job
                 .running_since
-                .filter(|_| !job.joined && job.cancel == Cancel::No);
+                .filter(|_| job.joined.is_none() && job.cancel == Cancel::No);
             if since.is_some_and(|since| now >= since + self.config.join_grace) {
                 job.cancel = Cancel::Wanted;
                 late.push(id.clone());
@@ -257,6 +210,24 @@ impl Scaler {
             let more = others(late.len());
             let why = format!("job {id}{more} runs, but no worker joined within {grace} s");
             self.failed(now, why, effects);
+        }
+    }
+
+    /// Those that were to leave stay. Nothing more is tried before the coordinator is asked again: it
+    /// may be gone.
+    fn not_drained(&mut self, ids: &[Id], refused: bool, effects: &mut Vec<Effect>) {
+        self.waiting = None;
+        if refused && self.may_drain {
+            self.may_drain = false;
+            effects.push(Effect::Say(
+                "idle workers are cancelled instead: draining takes an administrator's token"
+                    .to_owned(),
+            ));
+        }
+        for id in ids {
+            if let Some(job) = self.jobs.get_mut(id) {
+                job.draining_since = None;
+            }
         }
     }
 
@@ -332,7 +303,12 @@ impl Scaler {
                 job.running_since.get_or_insert(now);
             }
         }
+        // What this list did not show is none of this fleet's.
+        self.strangers.retain(|id, _| !listed.contains(id));
+        self.strangers.values_mut().for_each(|known| *known = true);
         let mut vanished = Vec::new();
+        let mut lost = Vec::new();
+        let proven = self.config.proven_after();
         let grace = self.config.vanish_grace;
         let stopping = self.stopping.is_some();
         self.jobs.retain(|id, job| {
@@ -344,8 +320,12 @@ impl Scaler {
             if since < missing + grace {
                 return true;
             }
-            if !job.joined && job.cancel == Cancel::No && !stopping {
-                vanished.push(id.clone());
+            if job.cancel == Cancel::No && !stopping {
+                match job.joined {
+                    None => vanished.push(id.clone()),
+                    Some(_) if job.was_lost_within(proven) => lost.push(id.clone()),
+                    Some(_) => {}
+                }
             }
             false
         });
@@ -354,6 +334,13 @@ impl Scaler {
             let why =
                 format!("job {id}{more} ended, but no worker had joined; its log may say why");
             self.failed(now, why, effects);
+        }
+        if let Some(id) = lost.first() {
+            let more = others(lost.len());
+            let why =
+                format!("job {id}{more} ended early while its worker worked; its log may say why");
+            self.losses += 1;
+            self.count(now, self.losses, why, effects);
         }
     }
 
@@ -380,14 +367,18 @@ impl Scaler {
     /// Counts a failure of getting workers.
     fn failed(&mut self, now: Duration, why: String, effects: &mut Vec<Effect>) {
         self.failures += 1;
-        self.next_submit = now + self.pause(self.failures);
+        self.count(now, self.failures, why, effects);
+    }
+
+    /// It is the `count`-th failure in a row.
+    fn count(&mut self, now: Duration, count: u32, why: String, effects: &mut Vec<Effect>) {
+        self.next_submit = now + self.pause(count);
         effects.push(Effect::Say(why.clone()));
-        if self.failures >= self.config.max_failures && self.broken.is_none() {
+        if count >= self.config.max_failures && self.broken.is_none() {
             effects.push(Effect::Say(format!(
-                "{} failures in a row: no more workers are asked for",
-                self.failures
+                "{count} failures in a row: no more workers are asked for"
             )));
-            self.broken = Some(why);
+            self.broken = Some((count, why));
         }
     }
 
@@ -433,11 +424,11 @@ impl Scaler {
     }
 
     fn advance(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        if let Some(why) = &self.broken
+        if let Some((failures, why)) = &self.broken
             && self.outstanding() == 0
         {
             let failure = Failure::Broken {
-                failures: self.failures,
+                failures: *failures,
                 why: why.clone(),
             };
             self.ended = true;
@@ -464,7 +455,8 @@ impl Scaler {
             .unsure
             .as_ref()
             .is_some_and(|unsure| unsure.count > 0 || wanted > 0);
-        if (unclear || unsure) && now >= self.next_list {
+        let unknown = self.strangers.values().any(|known| !known);
+        if (unclear || unsure || unknown) && now >= self.next_list {
             self.list(now, effects);
             return;
         }
@@ -490,7 +482,8 @@ impl Scaler {
         let working = self.jobs.values().filter(working).count() as u64;
         let target = working + waiting.div_ceil(u64::from(self.config.jobs_per_worker));
         let target = target.clamp(u64::from(min), u64::from(max)) as u32;
-        let have = self.jobs.values().filter(|job| job.counts()).count() as u32;
+        let is_of_use = |job: &&Job| job.counts() && job.idle_seen <= IDLE_SEEN;
+        let have = self.jobs.values().filter(is_of_use).count() as u32;
         if have <= target {
             self.surplus_since = None;
             let room = max.saturating_sub(self.outstanding());
@@ -502,7 +495,8 @@ impl Scaler {
         if now >= since + grace {
             // Those that wait are taken back first: no work is lost with them.
             for job in self.jobs.values_mut() {
-                if surplus > 0 && job.counts() && !job.joined && job.state == State::Queued {
+                if surplus > 0 && job.counts() && job.joined.is_none() && job.state == State::Queued
+                {
                     job.cancel = Cancel::Wanted;
                     surplus -= 1;
                 }
@@ -512,9 +506,13 @@ impl Scaler {
         for (id, job) in &mut self.jobs {
             let idle = job.idle_since.is_some_and(|since| now >= since + grace);
             if surplus > 0 && idle && job.counts() {
-                job.draining_since = Some(now);
-                drain.push(id.clone());
                 surplus -= 1;
+                if self.may_drain {
+                    job.draining_since = Some(now);
+                    drain.push(id.clone());
+                } else {
+                    job.cancel = Cancel::Wanted;
+                }
             }
         }
         if !drain.is_empty() {

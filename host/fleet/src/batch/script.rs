@@ -8,28 +8,34 @@
 //! scratch folder), `{{command}}` (the worker, with its arguments, to be run or `exec`ed), `{{name}}` and
 //! `{{folder}}`. It needs `{{command}}`.
 
+mod directives;
+
 use std::fmt::Write as _;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use directives::WORD;
+use ring::digest::{SHA256, digest};
+
+use crate::batch::folder::prepare;
 use crate::batch::system::System;
-use crate::secret::Secret;
+use crate::secret::{Secret, replace};
 use crate::words::{WordError, plain, shell, shell_all};
 use crate::worker::{LABEL_FLEET, LABEL_JOB, WorkerSpec};
 
 /// The template that is used where the user has none.
 const TEMPLATE: &str = "{{directives}}\numask 077\n{{setup}}exec {{command}}\n";
 
-/// What is in words of directives beside letters and digits. Slurm would expand `%` in paths.
-const DIRECTIVE: &str = "-_.,:+=@/";
+/// Bytes of the hash in the name of jobs: two fleets of a user have the same one by chance once in four
+/// thousand million.
+const NAME_HASH: usize = 4;
 
 /// What a batch job asks for and runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobSpec {
     /// The batch system.
     pub system: System,
-    /// The fleet's name, which its jobs have: one fleet of that name for each user.
+    /// The fleet's name, from which that of its jobs is made, see [`JobSpec::job_name`].
     pub name: String,
     /// A folder that this machine and all nodes share. A folder of the fleet's name is made in it.
     pub shared: PathBuf,
@@ -82,6 +88,13 @@ pub enum ScriptError {
     /// The template has no place for the command.
     #[error("the template has no {{{{command}}}}")]
     NoCommand,
+    /// The folder is another user's, or others can write into it, and so choose what nodes run. Take
+    /// another, or forbid them.
+    #[error("{} is not a folder that only you can write", .0.display())]
+    NotOwn(PathBuf),
+    /// Another fleet of this name uses the folder. Give this one another name or folder.
+    #[error("a fleet runs in {} already", .0.display())]
+    InUse(PathBuf),
     /// The folder cannot be made or written.
     #[error("{}: {error}", path.display())]
     Io {
@@ -121,6 +134,26 @@ impl JobSpec {
         }
     }
 
+    /// The name of the batch jobs: the fleet's, and digits that tell its coordinator from others. A list
+    /// by this name shows the jobs of this fleet and of no other.
+    #[must_use]
+    pub fn job_name(&self) -> String {
+        let (name, coordinator) = (&self.name, self.worker.coordinator());
+        let hash = digest(&SHA256, format!("{name}\n{coordinator}").as_bytes());
+        let digits = hash.as_ref()[..NAME_HASH].iter();
+        let digits: String = digits.map(|byte| format!("{byte:02x}")).collect();
+        // What is cut off is in the digits, too.
+        let room = self.system.name_max().saturating_sub(digits.len() + 1);
+        let name: String = name.chars().take(room).collect();
+        format!("{name}-{digits}")
+    }
+
+    /// How long its workers stay, where that is known.
+    #[must_use]
+    pub fn stay(&self) -> Option<Duration> {
+        self.worker.leave_after.or(self.time.map(leave_after))
+    }
+
     /// The folder of the fleet: script, token and logs. A relative path is taken from the current
     /// directory.
     ///
@@ -134,7 +167,7 @@ impl JobSpec {
             error,
         })?;
         let text = utf8(&absolute)?;
-        plain("shared folder", text, DIRECTIVE)?;
+        plain("shared folder", text, WORD)?;
         Ok(absolute.join(&self.name))
     }
 
@@ -191,8 +224,8 @@ impl JobSpec {
         })
     }
 
-    /// Makes the folder and writes the script and the token, whose file only this user can read.
-    /// Returns the script's path.
+    /// Makes the folder and writes the script and the token, which only this user can read, in place of
+    /// those that are there. Returns the script's path.
     ///
     /// # Errors
     ///
@@ -204,24 +237,11 @@ impl JobSpec {
             let path = path.to_owned();
             move |error| ScriptError::Io { path, error }
         };
-        let mut builder = std::fs::DirBuilder::new();
-        builder
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)
-            .map_err(failed(&folder))?;
+        prepare(&folder)?;
         let token = token_file(&folder);
         secret.write_to(&token).map_err(failed(&token))?;
         let script = folder.join("job.sh");
-        let mut file = std::fs::OpenOptions::new();
-        let file = file
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o700)
-            .open(&script);
-        file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
-            .map_err(failed(&script))?;
+        replace(&script, text.as_bytes(), 0o700).map_err(failed(&script))?;
         Ok(script)
     }
 
@@ -234,7 +254,7 @@ impl JobSpec {
         worker
             .labels
             .insert(LABEL_FLEET.to_owned(), self.name.clone());
-        worker.leave_after = worker.leave_after.or(self.time.map(leave_after));
+        worker.leave_after = self.stay();
         let mut args = worker.args();
         args.push(format!("--token-file={}", utf8(&token_file(folder))?));
         let args = shell_all(args.iter().map(String::as_str))?;
@@ -269,97 +289,6 @@ impl JobSpec {
         }
         Ok(text)
     }
-
-    fn directives(&self, folder: &Path) -> Result<String, ScriptError> {
-        let folder = utf8(folder)?;
-        let word = |what, word: &Option<String>| match word {
-            Some(text) => plain(what, text, DIRECTIVE).map(|()| Some(text.clone())),
-            None => Ok(None),
-        };
-        let queue = word("queue", &self.queue)?;
-        let account = word("account", &self.account)?;
-        let (name, cpus, mib) = (&self.name, self.cpus, self.memory_mib);
-        let clock = self.time.map(clock);
-        let minutes = self.time.map(|time| time.as_secs().div_ceil(60).max(1));
-        let secs = self.time.map(|time| time.as_secs());
-        let (prefix, lines) = match self.system {
-            System::Slurm => (
-                "#SBATCH",
-                vec![
-                    Some(format!("--job-name={name}")),
-                    Some(format!("--output={folder}/%j.log")),
-                    Some("--no-requeue".to_owned()),
-                    Some("--nodes=1 --ntasks=1".to_owned()),
-                    queue.map(|queue| format!("--partition={queue}")),
-                    account.map(|account| format!("--account={account}")),
-                    clock.map(|clock| format!("--time={clock}")),
-                    mib.map(|mib| format!("--mem={mib}M")),
-                    cpus.map(|cpus| format!("--cpus-per-task={cpus}")),
-                ],
-            ),
-            System::Pbs | System::Torque => {
-                let resources = if self.system == System::Pbs {
-                    let cpus = cpus.map_or_else(String::new, |cpus| format!(":ncpus={cpus}"));
-                    let mib = mib.map_or_else(String::new, |mib| format!(":mem={mib}mb"));
-                    format!("-l select=1{cpus}{mib}")
-                } else {
-                    let cpus = cpus.map_or_else(String::new, |cpus| format!(":ppn={cpus}"));
-                    let mib = mib.map_or_else(String::new, |mib| format!(",mem={mib}mb"));
-                    format!("-l nodes=1{cpus}{mib}")
-                };
-                (
-                    "#PBS",
-                    vec![
-                        Some(format!("-N {name}")),
-                        Some(format!("-o {folder}/")),
-                        Some("-j oe".to_owned()),
-                        Some("-r n".to_owned()),
-                        Some(resources),
-                        queue.map(|queue| format!("-q {queue}")),
-                        account.map(|account| format!("-A {account}")),
-                        clock.map(|clock| format!("-l walltime={clock}")),
-                    ],
-                )
-            }
-            System::GridEngine => (
-                "#$",
-                vec![
-                    Some(format!("-N {name}")),
-                    Some(format!("-o {folder}/")),
-                    Some("-j y".to_owned()),
-                    Some("-r n".to_owned()),
-                    Some("-S /bin/sh".to_owned()).filter(|_| self.modules.is_empty()),
-                    queue.map(|queue| format!("-q {queue}")),
-                    account.map(|account| format!("-P {account}")),
-                    secs.map(|secs| format!("-l h_rt={secs}")),
-                    mib.map(|mib| format!("-l h_vmem={mib}M")),
-                    // The name of the parallel environment is the site's; `smp` is the usual one.
-                    cpus.map(|cpus| format!("-pe smp {cpus}")),
-                ],
-            ),
-            System::Lsf => (
-                "#BSUB",
-                vec![
-                    Some(format!("-J {name}")),
-                    Some(format!("-o {folder}/%J.log")),
-                    queue.map(|queue| format!("-q {queue}")),
-                    account.map(|account| format!("-P {account}")),
-                    minutes.map(|minutes| format!("-W {minutes}")),
-                    mib.map(|mib| format!("-M {mib}MB")),
-                    cpus.map(|cpus| format!("-n {cpus} -R span[hosts=1]")),
-                ],
-            ),
-        };
-        let mut all: Vec<String> = lines.into_iter().flatten().collect();
-        for line in &self.directives {
-            if line.chars().any(char::is_control) {
-                return Err(WordError::Control(line.clone()).into());
-            }
-            all.push(line.clone());
-        }
-        let lines: Vec<String> = all.iter().map(|line| format!("{prefix} {line}")).collect();
-        Ok(lines.join("\n"))
-    }
 }
 
 /// Where the token of a fleet is.
@@ -373,17 +302,6 @@ pub(crate) fn token_file(folder: &Path) -> PathBuf {
 pub fn leave_after(time: Duration) -> Duration {
     let margin = (time / 10).clamp(Duration::from_secs(10), Duration::from_secs(120));
     time.saturating_sub(margin).max(Duration::from_secs(1))
-}
-
-/// `HH:MM:SS`, as all batch systems take it.
-fn clock(time: Duration) -> String {
-    let seconds = time.as_secs().max(1);
-    format!(
-        "{:02}:{:02}:{:02}",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60
-    )
 }
 
 fn utf8(path: &Path) -> Result<&str, ScriptError> {
@@ -427,7 +345,7 @@ mod tests {
         assert_eq!(
             job(System::Slurm).render().unwrap(),
             "#!/bin/sh\n\
-             #SBATCH --job-name=fleet-1\n\
+             #SBATCH --job-name=fleet-1-799b817f\n\
              #SBATCH --output=/shared/fleet-1/%j.log\n\
              #SBATCH --no-requeue\n\
              #SBATCH --nodes=1 --ntasks=1\n\
@@ -461,7 +379,7 @@ mod tests {
         has(
             System::Pbs,
             &[
-                "#PBS -N fleet-1",
+                "#PBS -N fleet-1-799b817f",
                 "#PBS -q long",
                 pbs,
                 "#PBS -l walltime=25:00:00",
@@ -470,7 +388,13 @@ mod tests {
         has(System::Torque, &["#PBS -l nodes=1:ppn=4,mem=8192mb"]);
         has(
             System::GridEngine,
-            &["#$ -l h_rt=90000", "#$ -pe smp 4", "#$ -o /shared/fleet-1/"],
+            &[
+                "#$ -l h_rt=90000",
+                "#$ -pe smp 4",
+                "#$ -l mem_free=2048M",
+                "#$ -S /bin/sh",
+                "#$ -o /shared/fleet-1/",
+            ],
         );
         has(
             System::Lsf,
@@ -480,6 +404,57 @@ mod tests {
                 "#BSUB -o /shared/fleet-1/%J.log",
             ],
         );
+    }
+
+    #[test]
+    fn the_name_of_jobs_tells_coordinators_and_fleets_apart_also_where_names_are_short() {
+        let name = |system, fleet: &str, coordinator: Option<&str>| {
+            let mut job = job(system);
+            job.name = fleet.to_owned();
+            job.worker.coordinator = coordinator.map(str::to_owned);
+            job.job_name()
+        };
+        for system in [System::Slurm, System::Torque] {
+            let all = [
+                name(system, "workers", None),
+                name(system, "workers", Some("one")),
+                name(system, "workers", Some("two")),
+                name(system, "workers-with-gpu", Some("one")),
+                name(system, "workers-without", Some("one")),
+            ];
+            for (n, own) in all.iter().enumerate() {
+                assert!(
+                    own.starts_with("worker") && !all[..n].contains(own),
+                    "{all:?}"
+                );
+                // qsub(1B) of Torque: up to 15 characters.
+                assert!(system != System::Torque || own.len() <= 15, "{own}");
+            }
+        }
+        assert_eq!(
+            name(System::Slurm, "workers", Some("one")),
+            name(System::Lsf, "workers", Some("one")),
+            "the same in each run"
+        );
+    }
+
+    #[test]
+    fn a_script_that_somebody_laid_there_is_replaced_and_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("target");
+        std::fs::write(&target, "precious").unwrap();
+        let mut job = job(System::Slurm);
+        job.shared = dir.path().join("shared");
+        let secret = Secret::new("secret").unwrap();
+        let script = job.write(&secret).unwrap();
+        std::fs::remove_file(&script).unwrap();
+        std::os::unix::fs::symlink(&target, &script).unwrap();
+        job.write(&secret).unwrap();
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "precious");
+        assert!(script.symlink_metadata().unwrap().is_file());
+        let folder = script.parent().unwrap();
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(job.write(&secret), Err(ScriptError::NotOwn(_))));
     }
 
     #[test]
@@ -581,5 +556,7 @@ mod tests {
         job.modules = vec!["gcc/12".into()];
         let text = job.render().unwrap();
         assert!(text.starts_with("#!/bin/bash -l\n") && text.contains("module load gcc/12\n"));
+        job.system = System::GridEngine;
+        assert!(job.render().unwrap().contains("#$ -S /bin/bash\n"));
     }
 }

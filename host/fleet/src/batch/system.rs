@@ -3,11 +3,12 @@
 //! | system | submit | list | cancel |
 //! |---|---|---|---|
 //! | Slurm | `sbatch --parsable [--array]` | `squeue --me --name` | `scancel --quiet` |
-//! | PBS Pro, OpenPBS, Torque | `qsub` | `qselect -N` | `qdel` |
-//! | Grid Engine | `qsub -terse` | `qstat -r` | `qdel` |
+//! | PBS Pro, OpenPBS, Torque | `qsub` | `qselect -u -N` | `qdel` |
+//! | Grid Engine | `qsub -terse` | `qstat -u -r` | `qdel` |
 //! | LSF | `bsub` | `bjobs -J` | `bkill` |
 //!
-//! Lists are by the fleet's name, so that they also show jobs whose submission was not answered. Only
+//! Lists are by user and the name of the fleet's jobs, so that they also show jobs whose submission was not
+//! answered. Only
 //! Slurm's are tested against the real system here; those of the others follow their manuals: qsub(1B)
 //! and qselect(1B) of OpenPBS 23.06 and Torque 6.1, qsub(1) and qstat(1) of Grid Engine 8.1, and the
 //! command reference of LSF 10.1.
@@ -75,6 +76,12 @@ impl System {
         })
     }
 
+    /// Longest name of a job: of Torque 15 characters (qsub(1B), `-N`), of the others far more than is
+    /// needed.
+    pub(crate) fn name_max(self) -> usize {
+        if self == Self::Torque { 15 } else { 200 }
+    }
+
     /// Workers of one submission at most.
     #[must_use]
     pub fn per_submit(self) -> u32 {
@@ -139,9 +146,9 @@ impl System {
         }
     }
 
-    /// What lists the jobs called `name`.
+    /// What lists the jobs of `user`, who is this one, that are called `name`.
     #[must_use]
-    pub fn list(self, name: &str) -> CommandLine {
+    pub fn list(self, name: &str, user: &str) -> CommandLine {
         match self {
             Self::Slurm => CommandLine::new(
                 "squeue",
@@ -153,8 +160,8 @@ impl System {
                     &format!("--name={name}"),
                 ],
             ),
-            Self::Pbs | Self::Torque => CommandLine::new("qselect", ["-N", name]),
-            Self::GridEngine => CommandLine::new("qstat", ["-r"]),
+            Self::Pbs | Self::Torque => CommandLine::new("qselect", ["-u", user, "-N", name]),
+            Self::GridEngine => CommandLine::new("qstat", ["-u", user, "-r"]),
             Self::Lsf => CommandLine::new("bjobs", ["-noheader", "-o", "jobid stat", "-J", name]),
         }
     }
@@ -229,8 +236,28 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.len() < 20 && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// `123`, `123_4`, `123.server.site`: begins with a digit, so it is no option.
-fn is_id(text: &str) -> bool {
+/// What a command says whose question was perhaps heard, though its answer was not: of Slurm `Socket timed
+/// out on send/recv operation` and `Zero Bytes were transmitted or received`, of PBS `Connection timed
+/// out` and `End of File`, of LSF `Communication time out`.
+const HEARD: [&str; 6] = [
+    "timed out",
+    "time out",
+    "timeout",
+    "zero bytes",
+    "connection",
+    "end of file",
+];
+
+/// Whether a submission that ended with these words may have taken place.
+pub(crate) fn was_perhaps_heard(stderr: &str) -> bool {
+    let said = stderr.to_ascii_lowercase();
+    HEARD.iter().any(|words| said.contains(words))
+}
+
+/// Whether this is the identity of a job: `123`, `123_4`, `123.server.site`. It begins with a digit, so it
+/// is no option.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
     text.len() <= 255
         && text.starts_with(|c: char| c.is_ascii_digit())
         && text
@@ -368,6 +395,34 @@ mod tests {
         assert_eq!(list(System::Pbs, "qselect: cannot connect"), None);
         assert!(System::Lsf.nothing_listed("Job <fleet> is not found"));
         assert!(!System::Slurm.nothing_listed("Job <fleet> is not found"));
+    }
+
+    #[test]
+    fn only_this_user_s_jobs_are_listed() {
+        for system in [System::Pbs, System::Torque, System::GridEngine] {
+            let args = system.list("fleet", "me").args;
+            assert_eq!(args[..2], ["-u", "me"], "{system:?}");
+        }
+        assert!(
+            System::Slurm
+                .list("fleet", "me")
+                .args
+                .contains(&"--me".into())
+        );
+    }
+
+    #[test]
+    fn a_submission_that_timed_out_may_have_taken_place() {
+        for words in [
+            "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+            "qsub: End of File",
+            "qsub: Connection timed out",
+        ] {
+            assert!(was_perhaps_heard(words), "{words}");
+        }
+        for words in ["", "sbatch: error: invalid account", "qsub: Unknown queue"] {
+            assert!(!was_perhaps_heard(words), "{words}");
+        }
     }
 
     proptest! {

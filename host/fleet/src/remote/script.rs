@@ -1,6 +1,7 @@
 //! The scripts, with their values at the head.
 
 use crate::words::{WordError, shell, shell_all};
+use crate::worker::WorkerSpec;
 
 const PRELUDE: &str = include_str!("prelude.sh");
 const START: &str = include_str!("start.sh");
@@ -20,9 +21,13 @@ pub(crate) struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    pub(crate) fn start(&self, args: &[String], settle: u64) -> Result<String, WordError> {
+    pub(crate) fn start(&self, worker: &WorkerSpec, settle: u64) -> Result<String, WordError> {
+        let args = worker.args();
         let args = shell_all(args.iter().map(String::as_str))?;
-        self.script(&format!("settle={settle}\nset -- {args}\n"), START)
+        let (address, own) = (&worker.connect, worker.coordinator());
+        let coordinator = shell(&format!("{address} {own}"))?;
+        let values = format!("settle={settle}\ncoordinator={coordinator}\nset -- {args}\n");
+        self.script(&values, START)
     }
 
     pub(crate) fn status(&self) -> Result<String, WordError> {
@@ -38,6 +43,13 @@ impl Subject<'_> {
     }
 
     fn script(&self, values: &str, action: &str) -> Result<String, WordError> {
+        // The script changes the current directory.
+        if !self.root.is_empty() && !self.root.starts_with('/') {
+            return Err(WordError::NotAbsolute {
+                what: "root",
+                word: self.root.to_owned(),
+            });
+        }
         let (fleet, id, root) = (shell(self.fleet)?, shell(self.id)?, shell(self.root)?);
         Ok(format!(
             "fleet={fleet}\nid={id}\nroot={root}\n{values}{PRELUDE}{action}.\n"
@@ -59,18 +71,29 @@ mod tests {
 
     #[test]
     fn only_the_last_line_is_a_dot() {
-        let args = ["--name=.".to_owned(), ".".to_owned()];
-        let script = SUBJECT.start(&args, 1).unwrap();
+        let worker = |extra: &str| WorkerSpec {
+            extra: vec![extra.to_owned(), ".".to_owned()],
+            ..WorkerSpec::new("head:4710")
+        };
+        let script = SUBJECT.start(&worker("--name=."), 1).unwrap();
         let dots = script.lines().filter(|line| *line == ".").count();
         assert_eq!(dots, 1);
         assert!(script.ends_with("\n.\n"));
-        assert!(SUBJECT.start(&["a\n.\nb".to_owned()], 1).is_err());
+        assert!(SUBJECT.start(&worker("a\n.\nb"), 1).is_err());
+        let relative = Subject {
+            root: "here",
+            ..SUBJECT
+        };
+        assert!(matches!(
+            relative.status(),
+            Err(WordError::NotAbsolute { .. })
+        ));
     }
 
     #[test]
     fn every_shell_parses_the_scripts() {
         let all = [
-            SUBJECT.start(&[], 1),
+            SUBJECT.start(&WorkerSpec::new("head:4710"), 1),
             SUBJECT.status(),
             SUBJECT.stop(1),
             SUBJECT.logs(1),

@@ -1,4 +1,4 @@
-# Starts a worker. Set before: settle (seconds), and the worker's arguments.
+# Starts a worker. Set before: settle (seconds), coordinator, and the worker's arguments.
 say "machine $(uname -sm)"
 read -r how what || exit 0
 mkdir -p "$dir" || fail "cannot make $dir"
@@ -8,6 +8,11 @@ if command -v flock >/dev/null; then
   flock -w 30 9 9>&9 || fail "somebody else is starting this worker"
 fi
 if running; then
+  theirs=
+  { read -r theirs < "$dir/for"; } 2>/dev/null
+  if [ -n "$theirs" ] && [ "$theirs" != "$coordinator" ]; then
+    fail "a worker of the fleet $fleet runs here for another coordinator, at ${theirs%% *}: stop it, or name this fleet otherwise"
+  fi
   report running
   exit 0
 fi
@@ -46,6 +51,7 @@ version=$("$program" --version 2>&1 </dev/null) || fail "the program does not ru
 rm -f "$dir/token.new" "$dir/pid"
 echo "$token" > "$dir/token.new" && mv -f "$dir/token.new" "$dir/token" || fail "cannot write $dir/token"
 printf '%s\n' "$version" > "$dir/version"
+printf '%s\n' "$coordinator" > "$dir/for"
 
 # Who logs out takes the processes of the session along on some systems. A scope of the user's own
 # service manager outlives it, but only where that manager does.

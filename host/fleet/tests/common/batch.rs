@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use optwasm_fleet::batch::scaler::{Config, Id, Observation};
-use optwasm_fleet::batch::{BatchError, Coordinator, Settings, run};
+use optwasm_fleet::batch::{BatchError, Coordinator, DrainError, Settings, run};
 use optwasm_fleet::{LABEL_FLEET, LABEL_JOB, Secret};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -17,6 +17,8 @@ use super::TOKEN;
 pub struct FakeCoordinator {
     pub waiting: Arc<AtomicU64>,
     pub down: Arc<AtomicBool>,
+    /// Whether it refuses to drain.
+    pub refuses: Arc<AtomicBool>,
     fleet: String,
 }
 
@@ -52,7 +54,10 @@ impl Coordinator for FakeCoordinator {
         Ok(Observation { waiting, workers })
     }
 
-    async fn drain(&mut self, ids: &[Id]) -> Result<(), String> {
+    async fn drain(&mut self, ids: &[Id]) -> Result<(), DrainError> {
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err(DrainError::Refused("not an administrator".into()));
+        }
         for (id, pid) in workers(&self.fleet) {
             if ids.contains(&id) {
                 let pid = rustix::process::Pid::from_raw(pid).unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, dead_code)]
 
 pub mod batch;
+pub mod bench;
 pub mod debian;
 pub mod slurm;
 pub mod sshd;

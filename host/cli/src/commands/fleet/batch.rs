@@ -5,13 +5,13 @@ use std::time::Duration;
 use optwasm_client::Offer;
 use optwasm_fleet::LABEL_FLEET;
 use optwasm_fleet::batch::scaler::{Config, Failure as ScalerFailure};
-use optwasm_fleet::batch::script::{JobSpec, leave_after};
+use optwasm_fleet::batch::script::{JobSpec, ScriptError};
 use optwasm_fleet::batch::system::System;
 use optwasm_fleet::batch::{BatchError, Settings as BatchSettings};
 use tokio::sync::watch;
 
 use super::observer::Observer;
-use super::{Reach, own_program, worker_secret, worker_spec};
+use super::{Reach, own_program, tell, worker_secret, worker_spec};
 use crate::args::{BatchSystemArgs, PaceArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::print;
@@ -23,23 +23,27 @@ pub async fn run(
     system: System,
     args: BatchSystemArgs,
 ) -> Result<Exit, Failure> {
-    let mut signals = Signals::listen()?;
-    let job = job(settings, system, &args)?;
+    let mut signals = Signals::listen()?.with_hangup()?;
+    let mut job = job(settings, system, &args)?;
+    let file = args.worker.worker_token_file.as_deref();
     if args.dry_run {
+        // Without a coordinator there is a script, too.
+        if let Ok(Some(token)) = settings.worker_token(file) {
+            job.worker.coordinator = Some(token.fingerprint.to_string());
+        }
         print(job.render().map_err(Failure::usage)?.trim_end())?;
         return Ok(Exit::Success);
     }
-    let secret = worker_secret(settings, args.worker.worker_token_file.as_deref()).await?;
+    let secret = worker_secret(settings, file, &mut job.worker).await?;
     let offer = offer(&job);
     let observer = Observer::connect(settings, &job.name, offer).await?;
     let fleet = paced(BatchSettings::new(job, args.max), args.min, &args.pace);
     let (stop, stopped) = watch::channel(false);
-    let say = |text: &str| eprintln!("optwasm: {text}");
-    eprintln!(
-        "optwasm: the fleet {} asks for up to {} workers as jobs wait; Ctrl-C gives them back",
+    tell(&format!(
+        "the fleet {} asks for up to {} workers as jobs wait; Ctrl-C gives them back",
         fleet.job.name, args.max
-    );
-    let keeping = optwasm_fleet::batch::run(fleet, &secret, observer, stopped, say);
+    ));
+    let keeping = optwasm_fleet::batch::run(fleet, &secret, observer, stopped, tell);
     tokio::pin!(keeping);
     let mut asked = false;
     loop {
@@ -50,7 +54,7 @@ pub async fn run(
                     return Ok(signal);
                 }
                 asked = true;
-                eprintln!("optwasm: giving its jobs back; once more to leave at once, and them behind");
+                tell("giving its jobs back; once more to leave at once, and them behind");
                 stop.send_replace(true);
             }
         }
@@ -63,6 +67,11 @@ fn job(settings: &Settings, system: System, args: &BatchSystemArgs) -> Result<Jo
     worker.slots = worker.slots.or(args.cpus);
     let memory = args.job_memory.map(|bytes| (bytes / 5 * 4).to_string());
     worker.memory = worker.memory.or(memory);
+    if args.min == 0 {
+        // Of use only where this command does not live to give it back.
+        let idle = (args.pace.idle_grace * 2).max(IDLE_MIN);
+        worker.idle_timeout = worker.idle_timeout.or(Some(idle));
+    }
     let program = match &args.program {
         Some(program) => program.clone(),
         None => own_program()?,
@@ -88,12 +97,14 @@ fn job(settings: &Settings, system: System, args: &BatchSystemArgs) -> Result<Jo
     Ok(job)
 }
 
+/// Least time without work after which a worker leaves by itself: the first job has come by then.
+const IDLE_MIN: Duration = Duration::from_secs(60);
+
 /// What a worker of these batch jobs offers when it joins.
 fn offer(job: &JobSpec) -> Offer {
     let worker = &job.worker;
     let mut labels = worker.labels.clone();
     labels.insert(LABEL_FLEET.to_owned(), job.name.clone());
-    let stays: Option<Duration> = worker.leave_after.or(job.time.map(leave_after));
     Offer {
         // Where nobody says, the node decides, of which nothing is known here.
         memory: worker
@@ -102,7 +113,7 @@ fn offer(job: &JobSpec) -> Offer {
             .and_then(|text| text.parse().ok())
             .unwrap_or(u64::MAX),
         labels,
-        stay: stays.map(optwasm_worker::whole_stay),
+        stay: job.stay().map(optwasm_worker::whole_stay),
     }
 }
 
@@ -131,6 +142,14 @@ fn paced(settings: BatchSettings, min: u32, pace: &PaceArgs) -> BatchSettings {
 
 fn failure(error: BatchError) -> Failure {
     let exit = match &error {
+        BatchError::Script(ScriptError::InUse(_)) => {
+            return Failure::usage(error).next("Name another one with --fleet NAME");
+        }
+        BatchError::Script(ScriptError::NotOwn(_)) => {
+            return Failure::usage(error)
+                .next("Type `chmod go-w` on it, or name another folder with --shared DIR");
+        }
+        BatchError::User(_) => Exit::Bug,
         BatchError::Script(_) => Exit::Usage,
         BatchError::Failed(ScalerFailure::Broken { .. } | ScalerFailure::Left { .. }) => {
             Exit::JobsFailed

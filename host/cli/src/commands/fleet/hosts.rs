@@ -26,7 +26,7 @@ pub(super) struct Line {
 pub async fn start(settings: &Settings, args: SshArgs) -> Result<Exit, Failure> {
     let hosts = read_hosts(&args.hosts)?;
     let fleet = reached(&args.name.fleet, &args.reach)?;
-    let worker = worker_spec(settings, Reach::Elsewhere, &args.worker)?;
+    let mut worker = worker_spec(settings, Reach::Elsewhere, &args.worker)?;
     let own: Vec<PathBuf> = if args.programs.is_empty() {
         vec![own_program()?]
     } else {
@@ -35,7 +35,8 @@ pub async fn start(settings: &Settings, args: SshArgs) -> Result<Exit, Failure> 
     let programs = programs(own.iter().map(PathBuf::as_path)).map_err(|(path, error)| {
         Failure::new(Exit::NotFound, format!("{}: {error}", path.display()))
     })?;
-    let secret = worker_secret(settings, args.worker.worker_token_file.as_deref()).await?;
+    let file = args.worker.worker_token_file.as_deref();
+    let secret = worker_secret(settings, file, &mut worker).await?;
     let reports = fleet.start(&hosts, &worker, &programs, &secret).await;
     show(fleet.name(), args.reach.output, lines(reports, started))
 }

@@ -10,7 +10,7 @@ use optwasm_fleet::Children;
 use optwasm_fleet::ssh::Fleet;
 
 use super::hosts::{here, show, started};
-use super::{Reach, own_program, worker_secret, worker_spec};
+use super::{Reach, own_program, tell, until_signal, worker_secret, worker_spec};
 use crate::args::LocalArgs;
 use crate::exit::{Exit, Failure};
 use crate::run_batch::Signals;
@@ -18,25 +18,28 @@ use crate::settings::Settings;
 
 pub async fn run(settings: &Settings, args: LocalArgs) -> Result<Exit, Failure> {
     let fleet = Fleet::new(&args.name.fleet)?;
-    let worker = worker_spec(settings, Reach::Here, &args.worker)?;
-    let secret = worker_secret(settings, args.worker.worker_token_file.as_deref()).await?;
+    let mut worker = worker_spec(settings, Reach::Here, &args.worker)?;
+    let file = args.worker.worker_token_file.as_deref();
+    let secret = worker_secret(settings, file, &mut worker).await?;
     let program = own_program()?;
     if args.detach {
-        let results = fleet
-            .start_here(args.workers, &worker, &program, &secret)
-            .await;
-        return show(fleet.name(), args.output, here(results, started));
+        return until_signal(async {
+            let started_all = fleet.start_here(args.workers, &worker, &program, &secret);
+            let results = started_all.await;
+            show(fleet.name(), args.output, here(results, started))
+        })
+        .await;
     }
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen()?.with_hangup()?;
     let dir = settings.dir.join("fleet").join(fleet.name());
     let _lock = lock(&dir)?;
     let mut children = Children::start(&fleet, args.workers, &worker, &program, &secret, &dir)
         .map_err(|error| Failure::new(Exit::Storage, format!("{}: {error}", dir.display())))?;
-    eprintln!(
-        "optwasm: {} workers run, their logs are in {}",
+    tell(&format!(
+        "{} workers run, their logs are in {}",
         args.workers,
         dir.display()
-    );
+    ));
     let ended = tokio::select! {
         ended = children.wait() => Some(ended),
         _ = signals.next() => None,
@@ -44,7 +47,7 @@ pub async fn run(settings: &Settings, args: LocalArgs) -> Result<Exit, Failure> 
     if let Some(ended) = ended {
         return finished(&ended, &dir);
     }
-    eprintln!("optwasm: the workers finish what they run; once more to stop at once");
+    tell("the workers finish what they run; once more to stop at once");
     tokio::select! {
         ended = children.stop(args.grace) => finished(&ended, &dir),
         // What is dropped is killed.

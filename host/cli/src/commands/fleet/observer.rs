@@ -3,11 +3,13 @@
 //! The fleet may be driven by any thread, the client only by its own: so the client answers questions in
 //! a task that stays where it is.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use optwasm_client::{Client, ClientError, Offer, WorkerStatus};
-use optwasm_fleet::batch::Coordinator;
+use optwasm_client::{Client, ClientError, ErrorCode, Offer, WorkerStatus};
 use optwasm_fleet::batch::scaler::{Id, Observation};
+use optwasm_fleet::batch::system::is_id;
+use optwasm_fleet::batch::{Coordinator, DrainError};
 use optwasm_fleet::{LABEL_FLEET, LABEL_JOB};
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,7 +24,15 @@ pub struct Observer {
     questions: mpsc::Sender<Question>,
 }
 
-type Answer<T> = oneshot::Sender<Result<T, String>>;
+type Answer<T> = oneshot::Sender<Result<T, NoAnswer>>;
+
+/// Why there is no answer.
+enum NoAnswer {
+    /// The coordinator does not do that for this client.
+    Refused(String),
+    /// It could not be asked, or had another reason.
+    Failed(String),
+}
 
 enum Question {
     Observe(Answer<Observation>),
@@ -48,23 +58,27 @@ impl Observer {
         Ok(Self { questions })
     }
 
-    async fn ask<T>(&self, question: impl FnOnce(Answer<T>) -> Question) -> Result<T, String> {
+    async fn ask<T>(&self, question: impl FnOnce(Answer<T>) -> Question) -> Result<T, NoAnswer> {
         let (answer, answered) = oneshot::channel();
         // The task ends only with this.
         let _ = self.questions.send(question(answer)).await;
-        let gone = |_| Err("the connection has ended".to_owned());
+        let gone = |_| Err(NoAnswer::Failed("the connection has ended".to_owned()));
         answered.await.unwrap_or_else(gone)
     }
 }
 
 impl Coordinator for Observer {
     async fn observe(&mut self, _fleet: &str) -> Result<Observation, String> {
-        self.ask(Question::Observe).await
+        let seen = self.ask(Question::Observe).await;
+        seen.map_err(|(NoAnswer::Refused(why) | NoAnswer::Failed(why))| why)
     }
 
-    async fn drain(&mut self, ids: &[Id]) -> Result<(), String> {
-        self.ask(|answer| Question::Drain(ids.to_vec(), answer))
-            .await
+    async fn drain(&mut self, ids: &[Id]) -> Result<(), DrainError> {
+        let drained = self.ask(|answer| Question::Drain(ids.to_vec(), answer));
+        drained.await.map_err(|error| match error {
+            NoAnswer::Refused(why) => DrainError::Refused(why),
+            NoAnswer::Failed(why) => DrainError::Unanswered(why),
+        })
     }
 }
 
@@ -91,13 +105,15 @@ impl Eyes {
         self.client.close().await;
     }
 
-    /// The connected workers of the fleet, with their batch jobs.
+    /// The connected workers of the fleet, with their batch jobs. What they say of those is theirs to
+    /// choose: what no batch system gives is passed over.
     async fn workers(&self) -> Result<Vec<(Id, WorkerStatus)>, ClientError> {
         let all = self.client.workers().await?;
         let own = all.into_iter().filter_map(|worker| {
             let labels = &worker.info.labels;
             let is_own = labels.get(LABEL_FLEET) == Some(&self.fleet) && worker.away_ms.is_none();
-            let id = labels.get(LABEL_JOB).filter(|_| is_own)?.clone();
+            let id = labels.get(LABEL_JOB).filter(|id| is_own && is_id(id))?;
+            let id = id.clone();
             Some((id, worker))
         });
         Ok(own.collect())
@@ -105,11 +121,12 @@ impl Eyes {
 
     async fn observation(&self) -> Result<Observation, ClientError> {
         let waiting = self.client.demand(self.offer.clone()).await?;
-        let workers = self.workers().await?.into_iter();
-        Ok(Observation {
-            waiting,
-            workers: workers.map(|(id, worker)| (id, worker.held == 0)).collect(),
-        })
+        let mut workers = BTreeMap::new();
+        for (id, worker) in self.workers().await? {
+            // Where several say that they are in one job, it works while one of them does.
+            *workers.entry(id).or_insert(true) &= worker.held == 0;
+        }
+        Ok(Observation { waiting, workers })
     }
 
     async fn drain(&self, ids: &[Id]) -> Result<(), ClientError> {
@@ -123,9 +140,17 @@ impl Eyes {
 }
 
 /// The answer, where it comes in time.
-async fn in_time<T>(answer: impl Future<Output = Result<T, ClientError>>) -> Result<T, String> {
+async fn in_time<T>(answer: impl Future<Output = Result<T, ClientError>>) -> Result<T, NoAnswer> {
     match tokio::time::timeout(LIMIT, answer).await {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", LIMIT.as_secs())),
+        Ok(result) => result.map_err(|error| match error {
+            ClientError::Request(error) if error.code == ErrorCode::Unauthorized => {
+                NoAnswer::Refused(error.message)
+            }
+            error => NoAnswer::Failed(error.to_string()),
+        }),
+        Err(_) => {
+            let text = format!("no answer within {} s", LIMIT.as_secs());
+            Err(NoAnswer::Failed(text))
+        }
     }
 }

@@ -28,6 +28,8 @@ pub struct Config {
     pub vanish_grace: Duration,
     /// How long a job may run without its worker having joined. Default 5 min.
     pub join_grace: Duration,
+    /// How long workers stay after they have joined. Default: nobody knows.
+    pub stay: Option<Duration>,
     /// Failures in a row after which nothing is submitted any more, at least 1. Default 5.
     pub max_failures: u32,
     /// Unanswered lists and cancellations in a row after which the fleet ends, at least 1. Default 12,
@@ -51,11 +53,24 @@ impl Default for Config {
             idle_grace: Duration::from_secs(300),
             vanish_grace: Duration::from_secs(60),
             join_grace: Duration::from_secs(300),
+            stay: None,
             max_failures: 5,
             max_retries: 12,
             backoff: Duration::from_secs(10),
             backoff_max: Duration::from_secs(300),
         }
+    }
+}
+
+/// How long a worker stays at most before it is known to be able to: who is killed for its memory, or by
+/// a node that is broken, is so within its first jobs.
+const PROVEN_MAX: Duration = Duration::from_secs(300);
+
+impl Config {
+    /// How long a worker has to stay to be no loss: half of its time.
+    pub(super) fn proven_after(&self) -> Duration {
+        self.stay
+            .map_or(PROVEN_MAX, |stay| (stay / 2).min(PROVEN_MAX))
     }
 }
 
@@ -104,7 +119,12 @@ pub enum Event {
     /// [`Effect::Cancel`] ended.
     Cancelled(Result<(), String>),
     /// [`Effect::Drain`] could not be done.
-    NotDrained(Vec<Id>),
+    NotDrained {
+        /// Those that were to leave.
+        ids: Vec<Id>,
+        /// Whether the coordinator would refuse it again.
+        refused: bool,
+    },
     /// The fleet is to end.
     Stop,
 }
