@@ -1,8 +1,9 @@
 //! What programs do with a pool of two workers of one slot, as real processes, over QUIC on the
-//! loopback interface: a map of tiny jobs, large data that is pushed once and read by many jobs, and a
-//! search that evaluates what takes no time.
+//! loopback interface: a map of tiny jobs, large data that is pushed once and read by many jobs, a
+//! search that evaluates what takes no time, and progressive hedging.
 
 use std::io::sink;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use optwasm_benches::processes::{self, Process};
 use optwasm_benches::report::{Report, Value};
 use optwasm_benches::samples::Samples;
 use optwasm_client::{BatchSpec, Client, Instances, Memo, Template};
+use optwasm_ph::{Class, Driver, Ph, Solver};
 use optwasm_tests::guests;
 use optwasm_tune::{Budgets, Drive, Method, Order, RandomSampler, Search, Settings, Space};
 
@@ -121,6 +123,46 @@ async fn search(client: &Client) -> Duration {
     begun.elapsed()
 }
 
+/// The farmer's problem by progressive hedging, until it has converged: how long an iteration of three
+/// jobs takes beyond the solves, which one worker does one after another.
+async fn hedging(client: &Client) -> Duration {
+    let problem = optwasm_ph::read_smps("cor", "tim", "sto", |file| {
+        Ok(match file {
+            "cor" => include_bytes!("../../host/ph/tests/data/farmer.cor").to_vec(),
+            "tim" => include_bytes!("../../host/ph/tests/data/farmer.tim").to_vec(),
+            _ => include_bytes!("../../host/ph/tests/data/farmer-scenarios.sto").to_vec(),
+        })
+    });
+    let problem = problem.expect("they are SMPS files");
+    let settings = optwasm_ph::Settings {
+        outer_bound: false,
+        candidates: Vec::new(),
+        ..optwasm_ph::Settings::default()
+    };
+    let mut ph = Ph::new(&problem, settings).expect("it can be hedged");
+    let highs = optwasm_bundle::find("highs").expect("it is built in");
+    let module = client.put_blob(Bytes::from_static(highs.wasm)).await;
+    let mut spec = BatchSpec::new(Template::new(module.expect("there is room")));
+    spec.memo = Memo::Off;
+    let takes = vec![Class::Linear, Class::Quadratic];
+    let mut driver = Driver::new(client, vec![Solver { takes, spec }]);
+    let used = async || {
+        let all = client.namespaces().await.expect("the coordinator is there");
+        all.iter().map(|one| one.usage.slot_us).sum::<u64>()
+    };
+    let before = used().await;
+    let begun = Instant::now();
+    let mut steps = 0;
+    let hedged = driver.hedge(&mut ph, |_, _| {
+        steps += 1;
+        ControlFlow::Continue(())
+    });
+    hedged.await.expect("it converges");
+    let elapsed = begun.elapsed();
+    let solving = Duration::from_micros(used().await - before);
+    elapsed.saturating_sub(solving) / steps
+}
+
 fn main() {
     processes::role();
     let runtime = processes::runtime();
@@ -157,7 +199,9 @@ fn main() {
             first.add(pushed);
             later.add(again);
         }
-        let reach = Some(Value::Seconds(0.5));
+        // Taking a snapshot compiles a module that holds the data.
+        let is_fresh = instances == Instances::Fresh;
+        let reach = is_fresh.then_some(Value::Seconds(0.5));
         let line = format!("64 MiB pushed and 1000 jobs, {what}");
         report.line(&line, Value::Seconds(first.median()), None, reach);
         let line = format!("1000 more jobs, {what}");
@@ -175,5 +219,29 @@ fn main() {
 
     drop(workers);
     runtime.block_on(client.close());
+
+    let dir = tempfile::tempdir().expect("there is room for a folder");
+    for (what, coordinator) in [
+        ("in memory", Process::coordinator()),
+        ("on disk", Process::durable_coordinator(dir.path())),
+    ] {
+        let service = coordinator.service();
+        let worker = Process::worker(&service, "alone");
+        let client = runtime.block_on(Client::connect(service.address, &service.client));
+        let client = client.expect("the coordinator listens");
+        runtime.block_on(hedging(&client));
+        let mut overheads = Samples::default();
+        for _ in 0..ROUNDS {
+            overheads.add(runtime.block_on(hedging(&client)));
+        }
+        report.line(
+            &format!("progressive hedging, beside 3 solves, {what}"),
+            Value::Seconds(overheads.median()),
+            None,
+            Some(Value::Seconds(0.005)),
+        );
+        drop(worker);
+        runtime.block_on(client.close());
+    }
     report.print("Pools, as processes");
 }
