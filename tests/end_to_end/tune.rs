@@ -242,6 +242,10 @@ fn another_program_may_propose_parameters() {
     place
         .run(with(&args, &["--local", "--optimizer", &program]))
         .ok();
+    // There will never be two.
+    place
+        .run(with(&args, &["--local", "--min-workers", "2"]))
+        .fails(2, "there are no workers but this process");
     let results = results(&place, "found");
     assert!(
         results.iter().all(|r| r["config"]["x"] == 0.25),

@@ -12,7 +12,8 @@ use optwasm_protocol::locate::LocateError;
 use optwasm_protocol::{Link, Locator, Token};
 use tokio::sync::watch;
 
-use crate::session::{self, Drain, Left, Worker};
+use crate::session::{self, Drain, Left};
+use crate::worker::Worker;
 
 /// Name and version of this software, as the coordinator sees it.
 const SOFTWARE: &str = concat!("optwasm/", env!("CARGO_PKG_VERSION"));

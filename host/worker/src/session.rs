@@ -13,27 +13,23 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use optwasm_protocol::frame::{FrameError, SOFT_FRAME};
 use optwasm_protocol::link::{Reader, Writer};
-use optwasm_protocol::message::{
-    Assignment, ErrorCode, FromWorker, JobEvent, ToWorker, WorkerInfo,
-};
+use optwasm_protocol::message::{Assignment, ErrorCode, FromWorker, JobEvent, ToWorker};
 use optwasm_protocol::transfer::{TransferError, upload};
 use optwasm_protocol::{
     BatchId, ContentId, INLINE_MAX, Instances, JobId, Limits, Link, Outcome, Payload, Report,
     Stream, Template,
 };
-use optwasm_sandbox::{Control, Job, PrepareError, Prepared, Setup};
+use optwasm_sandbox::{Control, Job};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::blobs::BlobCache;
-use crate::executor::{Attempt, Executor, Task};
-use crate::leaving::Leaving;
+use crate::executor::{Attempt, Task};
+use crate::ready::{CancelOnDrop, Ready, make_ready};
+use crate::worker::{Counted, Worker};
 
 /// How often what running jobs report is sent.
 const EVENTS_INTERVAL: Duration = Duration::from_millis(100);
@@ -43,90 +39,6 @@ const HELD_SIZE: usize = 24;
 
 /// How long a finished output waits before it is offered again to a coordinator without room.
 const FULL_STORE_PAUSE: Duration = Duration::from_secs(1);
-
-/// What outlives a connection: slots, sandbox, blobs.
-pub struct Worker {
-    /// What the worker says of itself.
-    pub info: WorkerInfo,
-    /// Its slots.
-    pub executor: Executor,
-    /// Its blobs.
-    pub blobs: BlobCache,
-    /// Reports that the coordinator is not known to have stored.
-    pub(crate) unstored: RefCell<HashMap<Attempt, Report>>,
-    /// When it last had work.
-    pub(crate) busy: Cell<Instant>,
-    /// Tasks of the session that prepare, fetch and upload.
-    pub(crate) tasks: Cell<usize>,
-    /// Whether what runs is to be finished and the rest was given back.
-    pub(crate) draining: Cell<bool>,
-    /// Whether that is because it had nothing to do.
-    pub(crate) was_idle: Cell<bool>,
-    /// Its stay, where it leaves at a set time.
-    pub(crate) leaving: Option<Leaving>,
-    /// Of which life of its coordinator the numbers of its attempts are.
-    life: Cell<Option<u64>>,
-}
-
-impl Worker {
-    /// A worker that runs jobs in `executor`.
-    pub fn new(info: WorkerInfo, executor: Executor, blobs: BlobCache) -> Self {
-        Self {
-            info,
-            executor,
-            blobs,
-            unstored: RefCell::default(),
-            busy: Instant::now().into(),
-            tasks: Cell::new(0),
-            draining: Cell::new(false),
-            was_idle: Cell::new(false),
-            leaving: None,
-            life: Cell::new(None),
-        }
-    }
-
-    /// Has it leave `after` now, and take no job before that cannot end in time: see the crate's module
-    /// `leaving`. Where nothing is said it stays for ever.
-    #[must_use]
-    pub fn leave_after(mut self, after: Duration) -> Self {
-        self.leaving = Some(Leaving::new(Instant::now(), after));
-        self
-    }
-
-    /// It is connected to this life of its coordinator: what it holds of another is of no use.
-    pub(crate) fn enter(&self, life: u64) {
-        if self
-            .life
-            .replace(Some(life))
-            .is_some_and(|before| before != life)
-        {
-            self.abandon();
-        }
-    }
-
-    /// Whether it has been connected.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.life.get().is_some()
-    }
-
-    /// Whether it takes no more jobs because its stay is nearly over.
-    pub(crate) fn is_out_of_time(&self) -> bool {
-        let now = Instant::now();
-        self.leaving.is_some_and(|leaving| leaving.has_stopped(now))
-    }
-
-    /// Whether it has to be gone by now, or has nothing to wait for.
-    pub(crate) fn is_over(&self) -> bool {
-        let now = Instant::now();
-        let is_over = self.leaving.is_some_and(|leaving| leaving.is_over(now));
-        is_over || (self.is_out_of_time() && self.holds_nothing())
-    }
-
-    /// Whether it has no job and no report.
-    pub(crate) fn holds_nothing(&self) -> bool {
-        self.executor.is_at_rest() && self.unstored.borrow().is_empty()
-    }
-}
 
 /// How a session ended in good order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,23 +94,6 @@ enum Batch {
     Ready(Rc<Ready>),
     /// It could not be made ready: for good, where the outcome is deterministic.
     Failed(Outcome, Box<Template>),
-}
-
-/// All that the jobs of a batch have in common.
-struct Ready {
-    prepared: Prepared,
-    setup: Arc<Setup>,
-    limits: Limits,
-    instances: Instances,
-}
-
-/// Cancels what nobody waits for any longer.
-struct CancelOnDrop(Control);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
 }
 
 /// Runs one session on `link`, after the handshake whose stream is `stream`, until the connection
@@ -530,10 +425,11 @@ impl Session {
         self.batches.borrow_mut().insert(batch, preparing);
         let session = self.clone();
         self.spawn(async move {
-            let ready = match make_ready(&session, template.clone(), control).await {
-                Ok(ready) => Batch::Ready(Rc::new(ready)),
-                Err(outcome) => Batch::Failed(outcome, Box::new(template)),
-            };
+            let ready =
+                match make_ready(&session.worker, &session.link, template.clone(), control).await {
+                    Ok(ready) => Batch::Ready(Rc::new(ready)),
+                    Err(outcome) => Batch::Failed(outcome, Box::new(template)),
+                };
             let mut batches = session.batches.borrow_mut();
             let Some(place @ Batch::Preparing(..)) = batches.get_mut(&batch) else {
                 return;
@@ -693,30 +589,6 @@ impl Session {
     }
 }
 
-impl Worker {
-    /// Drops and cancels everything.
-    pub(crate) fn abandon(&self) {
-        self.executor.abandon();
-        self.unstored.borrow_mut().clear();
-    }
-}
-
-/// Counts a task for as long as it lives.
-struct Counted(Rc<Worker>);
-
-impl Counted {
-    fn new(worker: &Rc<Worker>) -> Self {
-        worker.tasks.set(worker.tasks.get() + 1);
-        Self(worker.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.tasks.set(self.0.tasks.get() - 1);
-    }
-}
-
 /// Uploads an output; where the coordinator has no room for it, waits until it has.
 async fn upload_patiently(link: &Link, id: ContentId, output: &[u8]) -> Result<(), TransferError> {
     loop {
@@ -728,74 +600,4 @@ async fn upload_patiently(link: &Link, id: ContentId, output: &[u8]) -> Result<(
             result => return result,
         }
     }
-}
-
-/// Fetches and prepares all that the jobs of a batch need.
-async fn make_ready(
-    session: &Session,
-    template: Template,
-    control: Control,
-) -> Result<Ready, Outcome> {
-    let unavailable = |error: TransferError| Outcome::HostOutOfMemory(error.to_string());
-    let blobs = &session.worker.blobs;
-    let module = blobs
-        .get(&session.link, template.module)
-        .await
-        .map_err(unavailable)?;
-    let sandbox = session.worker.executor.sandbox();
-    // Compiling takes seconds; the thread that drives the network must not wait for it.
-    let preparing = tokio::task::spawn_blocking({
-        let (sandbox, module) = (sandbox.clone(), module.clone());
-        let (id, profile) = (template.module, template.profile);
-        move || sandbox.prepare(id, &module, profile)
-    });
-    let mut shared = Vec::with_capacity(template.blobs.len());
-    for (name, id) in &template.blobs {
-        let bytes = blobs.get(&session.link, *id).await.map_err(unavailable)?;
-        shared.push((name.clone(), bytes));
-    }
-    let panicked = |error: tokio::task::JoinError| Outcome::HostPanic(error.to_string());
-    let mut prepared = match preparing.await.map_err(panicked)? {
-        Ok(prepared) => prepared,
-        Err(PrepareError::Rejected(why)) => return Err(Outcome::Rejected(why)),
-        Err(PrepareError::Host(why)) => return Err(Outcome::HostOutOfMemory(why)),
-    };
-    let (instances, limits) = (template.instances, template.limits);
-    prepared.offers(instances).map_err(Outcome::Rejected)?;
-    let (id, key) = (template.module, name_of(&template));
-    let setup = Arc::new(Setup {
-        profile: template.profile,
-        args: template.args,
-        env: template.env,
-        blobs: shared,
-        seed: template.seed,
-    });
-    if instances == Instances::Resident {
-        let sandbox = sandbox.clone();
-        let job = Job {
-            setup: setup.clone(),
-            limits,
-            input: Bytes::new(),
-            resume: None,
-        };
-        let snapshot =
-            move || sandbox.prepare_resident(&prepared, (id, &module), key, job, &control);
-        prepared = tokio::task::spawn_blocking(snapshot)
-            .await
-            .map_err(panicked)?;
-    }
-    Ok(Ready {
-        prepared,
-        setup,
-        limits,
-        instances,
-    })
-}
-
-/// The name of all that a template says.
-fn name_of(template: &Template) -> ContentId {
-    let mut bytes = Vec::new();
-    ciborium::into_writer(template, &mut bytes)
-        .expect("writing to a Vec cannot fail, and every field has a CBOR form");
-    ContentId::of(&bytes)
 }

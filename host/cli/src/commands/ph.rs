@@ -10,16 +10,15 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use optwasm_client::Client;
 use optwasm_ph::{
     Class, Combine, DriveError, Driver, Ph, PhError, Problem, Proximal, Rho, RhoRule,
     Settings as PhSettings, Step, StopRule, WarmStart,
 };
 
 use crate::args::ph::{PhAction, PhArgs, PhRunArgs, ProgramArgs, RhoRuleArg};
-use crate::commands::run::client;
+use crate::commands::run::{check_min_workers, client, wait_for_workers};
 use crate::exit::{Exit, Failure};
 use crate::inputs;
 use crate::output::{self, write_file};
@@ -50,16 +49,11 @@ async fn with_driver<T>(
 ) -> Result<Result<T, Exit>, Failure> {
     let chosen = solvers::choose(&program.solver, classes)?;
     let (client, local) = client(settings, &program.place).await?;
-    if local && program.min_workers > 1 {
-        return Err(Failure::usage(
-            "--min-workers: there are no workers but this process, as no coordinator is named or \
-             runs here",
-        ));
-    }
+    check_min_workers(local, program.min_workers)?;
     let mut signals = Signals::listen()?;
     let mut driver = Driver::new(&client, solvers::prepare(&client, chosen, program).await?);
     let working = async {
-        wait_for_workers(&client, program).await?;
+        wait_for_workers(&client, program.min_workers, program.place.wait_timeout).await?;
         work(&mut driver).await.map_err(explain)
     };
     let done = tokio::select! {
@@ -72,19 +66,6 @@ async fn with_driver<T>(
     drop(driver);
     client.close().await;
     Ok(done)
-}
-
-async fn wait_for_workers(client: &Client, program: &ProgramArgs) -> Result<(), Failure> {
-    let mut pool = client.pool().await?;
-    if pool.len() < program.min_workers {
-        match program.min_workers {
-            1 => eprintln!("optwasm: waiting for a worker"),
-            workers => eprintln!("optwasm: waiting for {workers} workers"),
-        }
-        let patience = program.place.wait_timeout.unwrap_or(Duration::MAX);
-        pool.wait_for(program.min_workers, patience).await?;
-    }
-    Ok(())
 }
 
 fn explain(error: DriveError) -> Failure {

@@ -1,5 +1,7 @@
 //! `optwasm run`: jobs, here or on a coordinator.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use optwasm_client::{BatchSpec, Client, Order, Role};
 use optwasm_sandbox::engine::EngineKind;
@@ -59,6 +61,35 @@ pub async fn run(settings: &Settings, args: RunArgs) -> Result<Exit, Failure> {
     let exit = follow(&client, batch, &mut printer, jobs, how).await?;
     client.close().await;
     Ok(exit)
+}
+
+/// Whether `--min-workers` can come true.
+pub fn check_min_workers(local: bool, least: usize) -> Result<(), Failure> {
+    match local && least > 1 {
+        false => Ok(()),
+        true => Err(Failure::usage(
+            "--min-workers: there are no workers but this process, as no coordinator is named or \
+             runs here",
+        )),
+    }
+}
+
+/// Waits until there are so many workers, and says so where there are not.
+pub async fn wait_for_workers(
+    client: &Client,
+    least: usize,
+    patience: Option<Duration>,
+) -> Result<(), Failure> {
+    let mut pool = client.pool().await?;
+    if pool.len() < least {
+        match least {
+            1 => eprintln!("optwasm: waiting for a worker"),
+            workers => eprintln!("optwasm: waiting for {workers} workers"),
+        }
+        pool.wait_for(least, patience.unwrap_or(Duration::MAX))
+            .await?;
+    }
+    Ok(())
 }
 
 /// Runs one job on every worker there is.

@@ -8,7 +8,7 @@ mod optimizer;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use optimizer::Optimizer;
 use optwasm_client::ContentId;
@@ -20,7 +20,7 @@ use optwasm_tune::{
 use serde_json::json;
 
 use crate::args::{Format, MethodArg, SamplerArg, TuneAction, TuneArgs};
-use crate::commands::run::client;
+use crate::commands::run::{check_min_workers, client, wait_for_workers};
 use crate::exit::{Exit, Failure};
 use crate::inputs;
 use crate::output::{print, table, write_file};
@@ -59,17 +59,13 @@ async fn search(settings: &Settings, args: TuneArgs) -> Result<Exit, Failure> {
     search_settings.objective = Some(ContentId::of(&module).to_string());
     let (sampler, optimizer) = sampler(&args)?;
     let (search, mut files) = Files::open(&args.dir, args.resume, search_settings, sampler)?;
-    let (client, _) = client(settings, &args.place).await?;
+    let (client, local) = client(settings, &args.place).await?;
+    check_min_workers(local, args.min_workers)?;
     let spec = inputs::batch_spec(&client, module, &args.job, &args.queue).await?;
     let mut signals = Signals::listen()?;
-    if args.min_workers > 0 {
-        let patience = args.place.wait_timeout.unwrap_or(Duration::MAX);
-        eprintln!("optwasm: waiting for {} workers", args.min_workers);
-        let mut pool = client.pool().await?;
-        tokio::select! {
-            waited = pool.wait_for(args.min_workers, patience) => waited?,
-            signal = signals.next() => return Ok(signal),
-        }
+    tokio::select! {
+        waited = wait_for_workers(&client, args.min_workers, args.place.wait_timeout) => waited?,
+        signal = signals.next() => return Ok(signal),
     }
     let drive = Drive {
         spec,
