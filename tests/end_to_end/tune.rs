@@ -243,8 +243,9 @@ fn another_program_may_propose_parameters() {
         .run(with(&args, &["--local", "--optimizer", &program]))
         .ok();
     // There will never be two.
+    let other = hyperband(&place, PARABOLA, "other");
     place
-        .run(with(&args, &["--local", "--min-workers", "2"]))
+        .run(with(&other, &["--local", "--min-workers", "2"]))
         .fails(2, "there are no workers but this process");
     let results = results(&place, "found");
     assert!(
